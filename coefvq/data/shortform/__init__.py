@@ -1,0 +1,1 @@
+"""The embedded data set: real encoded clips, made on the spot."""

@@ -1,0 +1,1 @@
+"""The same metrics for teacher and student, and what they say."""

@@ -1,0 +1,1 @@
+"""Distillation losses: pure functions of tensors, each with a thin module over it."""

@@ -1,0 +1,1 @@
+"""Models too expensive, or too privileged, to serve."""
