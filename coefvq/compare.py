@@ -1,0 +1,200 @@
+"""`python -m coefvq.compare`: run or reuse recipe × task × seed, and write one table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from coefvq import config
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the comparison.
+
+    Args:
+        label: what its row is called: the recipe with its own overrides.
+        task: a `data.task` word, or None for the data's own.
+        seed: the run's seed.
+        overrides: everything that follows `python -m coefvq.train`.
+        folder: its run folder.
+    """
+
+    label: str
+    task: str | None
+    seed: int
+    overrides: tuple[str, ...]
+    folder: Path
+
+
+def plan(cfg: DictConfig) -> list[Job]:
+    """All runs, ordered so that runs which share data and teacher follow each other.
+
+    Raises:
+        ValueError: for an unknown recipe, no seed, or a recipe named twice.
+    """
+    recipes, tasks, seeds = list(cfg.recipes), list(cfg.tasks or [None]), cfg.seeds
+    seeds = list(seeds) if isinstance(seeds, (list, ListConfig)) else list(range(1, seeds + 1))
+    if not seeds or not recipes:
+        raise ValueError("a comparison needs at least one recipe and one seed")
+    if len(set(recipes)) < len(recipes):
+        raise ValueError(f"recipes names one twice: {recipes}")
+    common = [str(word) for word in cfg.overrides]
+    jobs = []
+    for task in tasks:
+        for seed in seeds:
+            for label in recipes:
+                recipe, *own = str(label).split()
+                config.check_command_line([f"+recipe={recipe}"])
+                folder = (
+                    Path(cfg.out).absolute() / "runs" / _slug(label) / f"{task or 'task'}-{seed}"
+                )
+                words = [f"+recipe={recipe}", *common, *own, f"seed={seed}"]
+                words += [f"data.task={task}"] if task else []
+                jobs.append(Job(str(label), task, seed, tuple(words), folder))
+    return jobs
+
+
+def _slug(label: str) -> str:
+    """A folder name: the words themselves, and a hash where they had to be cut."""
+    name = "".join(c if c.isalnum() or c in "._=-" else "_" for c in label)
+    if len(name) <= 80:
+        return name
+    return name[:60] + "-" + hashlib.sha256(label.encode()).hexdigest()[:8]
+
+
+def compose(job: Job) -> DictConfig:
+    """The run's config, as `coefvq.train` would compose it."""
+    config.register_recipes()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+        # Many runs at a time: their bars would only overwrite each other.
+        words = [*job.overrides, f"run_dir={job.folder}", "resume=true", "~callbacks.progress"]
+        return hydra.compose("train", overrides=[*words, "+trainer.enable_progress_bar=false"])
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Run one job, or read its report if it has been run with these very settings.
+
+    Raises:
+        ValueError: if the folder holds a run with other settings.
+    """
+    from coefvq.runs import RunFolder, differing_keys
+
+    cfg, folder = compose(job), RunFolder(job.folder)
+    if folder.report.exists():
+        stored = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        changed = differing_keys(stored, config.written(cfg))
+        if changed:
+            raise ValueError(
+                f"{job.folder} was run with other settings ({'; '.join(changed[:4])}); choose "
+                "another out="
+            )
+        report: dict[str, Any] = json.loads(folder.report.read_text(encoding="utf-8"))
+    else:
+        from coefvq import pipeline
+
+        report = pipeline.run(cfg, show=False) or {}
+    return report | {"label": job.label}
+
+
+def _run_group(jobs: Sequence[Job], threads: int | None) -> list[tuple[Job, dict | None, str]]:
+    """Run jobs one after the other; a job that fails is named, and the others go on."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    done: list[tuple[Job, dict | None, str]] = []
+    for job in jobs:
+        try:
+            done.append((job, run_job(job), ""))
+        except ValueError as error:
+            done.append((job, None, str(error)))
+    return done
+
+
+def compare(cfg: DictConfig) -> list[dict[str, Any]]:
+    """Run everything, write `table.md`, `table.csv` and `table.json` into `cfg.out`.
+
+    Returns:
+        The reports, each with its `label`.
+
+    Raises:
+        ValueError: if no run succeeded.
+    """
+    from coefvq.evaluation.table import comparison_table
+
+    jobs = plan(cfg)
+    reports, failures = _run_all(jobs, int(cfg.jobs))
+    for job, reason in failures:
+        print(f"failed: {job.label}, task {job.task}, seed {job.seed}: {reason}", file=sys.stderr)
+    if not reports:
+        raise ValueError("none of the runs succeeded; the reasons stand above")
+    table = comparison_table(
+        reports,
+        baseline=cfg.baseline,
+        teacher=cfg.teacher,
+        labels=list(dict.fromkeys(job.label for job in jobs)),
+        seeds=list(dict.fromkeys(job.seed for job in jobs)),
+        tasks=list(cfg.tasks) if cfg.tasks else None,
+    )
+    table.write(Path(cfg.out))
+    Console().print(table.to_markdown(), markup=False)
+    print(f"written: {Path(cfg.out) / 'table.md'}, table.csv, table.json")
+    return reports
+
+
+def _run_all(jobs: list[Job], workers: int) -> tuple[list[dict], list[tuple[Job, str]]]:
+    groups: dict[tuple[str | None, int], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.task, job.seed), []).append(job)
+    reports: list[dict] = []
+    failures: list[tuple[Job, str]] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        bar = progress.add_task("runs", total=len(jobs))
+
+        def take(results: list[tuple[Job, dict | None, str]]) -> None:
+            for job, report, reason in results:
+                progress.advance(bar)
+                if report is None:
+                    failures.append((job, reason))
+                else:
+                    reports.append(report)
+
+        if workers == 1:
+            for job in jobs:
+                progress.update(bar, description=f"{job.label} {job.task or ''} seed {job.seed}")
+                take(_run_group([job], None))
+        else:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                futures = [pool.submit(_run_group, group, 1) for group in groups.values()]
+                for future in as_completed(futures):
+                    take(future.result())
+    return reports, failures
+
+
+@hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="compare")
+def _main(cfg: DictConfig) -> None:
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    with config.one_sentence():
+        compare(cfg)
+
+
+if __name__ == "__main__":
+    _main()

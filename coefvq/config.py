@@ -1,0 +1,157 @@
+"""Find `conf/` and `recipes/`, make recipes known to Hydra, and check a composed config."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def folder(name: str) -> Path:
+    """`conf` or `recipes`: inside an installed wheel, beside the package in a checkout.
+
+    Raises:
+        ValueError: if it is in neither place.
+    """
+    for parent in (_PACKAGE, _PACKAGE.parent):
+        if (parent / name).is_dir():
+            return parent / name
+    raise ValueError(
+        f"the folder {name}/ is neither in {_PACKAGE} nor in {_PACKAGE.parent}; "
+        "reinstall coefvq, or run from a whole checkout"
+    )
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that `+recipe=` takes."""
+    return sorted(path.stem for path in folder("recipes").glob("*.yaml"))
+
+
+def register_recipes() -> None:
+    """Store each `recipes/*.yaml` as Hydra's group `recipe` in the global package."""
+    for path in sorted(folder("recipes").glob("*.yaml")):
+        node = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")))
+        ConfigStore.instance().store(
+            group="recipe", name=path.stem, node=node, package="_global_", provider="coefvq"
+        )
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Refuse an unknown recipe, or a `recipe=` without its plus, in one sentence.
+
+    Raises:
+        ValueError: naming the recipes that exist.
+    """
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key.lstrip("+~") != "recipe" or not equals:
+            continue
+        if key != "+recipe":
+            raise ValueError(f"{argument!r} needs a plus: write +recipe={value}")
+        unknown = [name for name in value.split(",") if name not in recipe_names()]
+        if unknown:
+            raise ValueError(
+                f"recipe {', '.join(unknown)} is unknown; choose one of {', '.join(recipe_names())}"
+            )
+
+
+def validate(cfg: DictConfig) -> None:
+    """Check what can be checked before any clip is read.
+
+    Raises:
+        ValueError: with one sentence: what was given, what was expected, what to change.
+    """
+    if "recipe" in cfg:
+        raise ValueError(
+            f"recipe={cfg.recipe} was taken as a plain value, so the recipe is not applied; the "
+            f"recipes found in {folder('recipes')} are {', '.join(recipe_names())}"
+        )
+    objective = cfg.objective
+    weights, terms = set(objective.weights), set(objective.terms)
+    if weights != terms:
+        raise ValueError(
+            f"objective.weights names {sorted(weights)} but objective.terms has {sorted(terms)}; "
+            "give each term one weight (a recipe's values stay when a group is switched after it)"
+        )
+    for name, weight in objective.weights.items():
+        _check_number(f"objective.weights.{name}", weight, 0.0, math.inf)
+    if "distill_weight" in objective:
+        _check_number("objective.distill_weight", objective.distill_weight, 0.0, 1.0)
+    if "temperature" in objective:
+        _check_number("objective.temperature", objective.temperature, 0.0, math.inf, open_low=True)
+    if "confidence" in objective:
+        _check_confidence(str(objective.confidence))
+    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+        raise ValueError(f"seed is a whole number from 0, got {cfg.seed!r}")
+    phases = list(cfg.phases)
+    if phases not in (["teacher"], ["teacher", "student"], ["student"]):
+        raise ValueError(f"phases is [teacher], [teacher, student] or [student], got {phases}")
+    if cfg.train_on not in ("labelled", "all"):
+        raise ValueError(f"train_on is labelled or all, got {cfg.train_on!r}")
+
+
+def _check_number(key: str, value: object, low: float, high: float, open_low: bool = False) -> None:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not good or not (low < value if open_low else low <= value) or not value <= high:
+        bounds = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == math.inf else ']'}"
+        raise ValueError(f"{key} must be a number in {bounds}, got {value!r}")
+
+
+def _check_confidence(name: str) -> None:
+    from coefvq.losses import confidence
+
+    known = confidence.NAMES
+    if name not in known:
+        raise ValueError(
+            f"objective.confidence={name} is unknown; choose one of {', '.join(known)}"
+        )
+
+
+def plain(cfg: DictConfig) -> dict:
+    """A plain dict with interpolations resolved, for loggers; `runtime` must be filled in."""
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def written(cfg: DictConfig) -> dict:
+    """A plain dict with interpolations as they are written, for `config.yaml`."""
+    return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what a user can mend into one sentence and exit status 2.
+
+    `COEFVQ_DEBUG=1` shows the traceback instead.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            "\ncoefvq: stopped; add resume=true and the same run_dir to go on from the last epoch",
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
+    except (ValueError, OmegaConfBaseException, OSError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        known = isinstance(error, (ValueError, OmegaConfBaseException, FileNotFoundError))
+        if os.environ.get("COEFVQ_DEBUG") or not (full or known):
+            raise
+        sentence = str(error).strip()
+        if full:
+            sentence = (
+                f"no space left on the device ({error}); free some, or move the cache with "
+                "cache_dir= and the run with run_dir="
+            )
+        print(f"\ncoefvq: {sentence}\n(COEFVQ_DEBUG=1 shows the traceback)", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,311 @@
+"""The Lightning data module: a source of clips, read as an `InputSpec` says, as batches.
+
+Everything slow or refusable happens in `prepare`, before any model exists: the manifest is read and
+checked, the tokenizer and the statistics of the privileged features are made from the training
+split, and the clips are decoded into the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+
+from coefvq.data.decoding import read_ahead
+from coefvq.data.frame_cache import FrameCache
+from coefvq.data.labels import summarise_labels
+from coefvq.data.loading import ClipDataset, ClipLoader, EpochShuffle, make_loader
+from coefvq.data.manifest import ClipSource, Manifest
+from coefvq.data.manifest_source import ManifestSource
+from coefvq.data.media import BadClip
+from coefvq.data.options import share_out
+from coefvq.data.privileged import PrivilegedNormalizer
+from coefvq.data.reader import ClipReader
+from coefvq.data.sampling import EVAL_POLICIES
+from coefvq.data.splits import SPLITS
+from coefvq.data.text import make_tokenizer
+from coefvq.types import InputSpec, TaskSpec
+
+_log = logging.getLogger(__name__)
+
+
+class ClipDataModule(lightning.LightningDataModule):
+    """Clips as batches for training, validation and test.
+
+    Args:
+        source: has `load() -> Manifest`; it may make the clips first.
+        inputs: how clips are read.
+        batch_size: clips per training batch.
+        eval_batch_size: clips per batch elsewhere; None: the same.
+        num_workers: processes that put batches together; 0 is fine with a cache.
+        train_on: `"all"` clips of the training split, or the `"labelled"` ones only.
+        labelled_per_batch: see `EpochShuffle`; None: as they come.
+        tokenizer: folder or Hugging Face name; None: a small one is made from the training texts.
+        vocab_size: upper bound for that one.
+        cache_frames: decode once into the cache; needs a frame policy without chance.
+        cache_dir: see `coefvq.data.home.cache_home`.
+        on_bad_clip: `"error"`: an unreadable clip ends the run; `"skip"`: it is left out, counted
+            and listed.
+        log1p: more privileged features to put through log(1 + x) than the manifest names.
+        seed: order of training and random frame policies.
+
+    Raises:
+        ValueError: a word is not one of the words above, or a number is too small.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        inputs: InputSpec,
+        *,
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        train_on: Literal["all", "labelled"] = "all",
+        labelled_per_batch: int | None = None,
+        tokenizer: str | None = None,
+        vocab_size: int = 2000,
+        cache_frames: bool = True,
+        cache_dir: str | Path | None = None,
+        on_bad_clip: Literal["error", "skip"] = "error",
+        log1p: Sequence[str] = (),
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        _one_of("train_on", train_on, ("all", "labelled"))
+        _one_of("on_bad_clip", on_bad_clip, ("error", "skip"))
+        if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
+            raise ValueError(
+                f"batch sizes must be at least 1, got {batch_size} and {eval_batch_size}"
+            )
+        ClipReader(inputs)  # refuses unknown frame policies
+        self.source = source
+        self.inputs = inputs
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self.train_on = train_on
+        self.labelled_per_batch = labelled_per_batch
+        self.tokenizer_name = tokenizer
+        self.max_vocab_size = vocab_size
+        self.cache_frames = cache_frames
+        self.cache_dir = cache_dir
+        self.on_bad_clip = on_bad_clip
+        self.log1p = tuple(log1p)
+        self.seed = seed
+        self._manifest: Manifest | None = None
+        self._datasets: dict[str, ClipDataset] = {}
+        self._found_bad: list[BadClip] = []
+
+    def prepare(self) -> None:
+        """Do everything that comes before training; a second call does nothing.
+
+        Raises:
+            ManifestError: the manifest is wrong; all problems are listed.
+            UnreadableClip: clips cannot be read and `on_bad_clip="error"`.
+            ValueError: tokenizer or privileged features cannot be made.
+            OSError: the disk is full.
+        """
+        if self._manifest is not None:
+            return
+        manifest = self.source.load()
+        train = manifest.split("train")
+        self.task: TaskSpec = manifest.task
+        self.privileged_names = manifest.privileged_names
+        self.tokenizer = make_tokenizer(
+            train, self.inputs.text_fields, self.tokenizer_name, self.max_vocab_size
+        )
+        self.normalizer = None
+        if self.privileged_names:
+            log1p = tuple(dict.fromkeys([*manifest.log1p, *self.log1p]))
+            rows = [clip.privileged for clip in train]
+            self.normalizer = PrivilegedNormalizer.fit(rows, self.privileged_names, log1p)
+        self.fingerprint = self._fingerprint(manifest)
+        self._read_all(manifest)
+        self._manifest = manifest
+
+    def prepare_data(self) -> None:
+        """Lightning's hook, on one process: see `prepare`."""
+        self.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning's hook, on every process: see `prepare`."""
+        self.prepare()
+
+    @property
+    def num_privileged(self) -> int:
+        """P, privileged features per clip."""
+        return len(self.privileged_names)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids; 0 when no text is read."""
+        return 0 if self.tokenizer is None else len(self.tokenizer)
+
+    @property
+    def bad_clips(self) -> list[BadClip]:
+        """Clips that were left out so far, those lost on the fly included."""
+        lost = [
+            BadClip(clip.id, clip.path, "it could not be read during training")
+            for dataset in self._datasets.values()
+            for clip, gone in zip(dataset.clips, dataset.lost.tolist(), strict=True)
+            if gone
+        ]
+        return list({bad.id: bad for bad in [*self._found_bad, *lost]}.values())
+
+    def describe(self) -> dict[str, Any]:
+        """Say in plain numbers what the data are, for a report."""
+        return {
+            "task": self.task.name,
+            "kind": self.task.kind,
+            "classes": list(self.task.classes),
+            "privileged": self.num_privileged,
+            "vocab_size": self.vocab_size,
+            "fingerprint": self.fingerprint,
+            "splits": {split: summarise_labels(self.splits[split], self.task) for split in SPLITS},
+            "skipped": [
+                {"id": bad.id, "path": str(bad.path), "reason": bad.reason}
+                for bad in self.bad_clips
+            ],
+        }
+
+    def train_dataloader(self) -> ClipLoader:
+        """Shuffled training batches."""
+        name = "train" if self.train_on == "all" else "labelled"
+        return self._shuffled(name, self.labelled_per_batch if name == "train" else None)
+
+    def labelled_dataloader(self) -> ClipLoader:
+        """Shuffled batches of labelled training clips, whatever `train_on` says."""
+        return self._shuffled("labelled", None)
+
+    def val_dataloader(self) -> ClipLoader:
+        """Validation batches, in the manifest's order."""
+        return self._loader(self._datasets["val"], self.eval_batch_size)
+
+    def test_dataloader(self) -> ClipLoader:
+        """Test batches, in the manifest's order."""
+        return self._loader(self._datasets["test"], self.eval_batch_size)
+
+    def _fingerprint(self, manifest: Manifest) -> str:
+        words = self.tokenizer_name or f"trained {self.max_vocab_size}"
+        features = None if self.normalizer is None else self.normalizer.to_dict()
+        task, inputs = asdict(manifest.task), asdict(self.inputs)
+        content = [manifest.fingerprint, task, inputs, words, features]
+        return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+    def _read_all(self, manifest: Manifest) -> None:
+        needed = {
+            split: [
+                clip
+                for clip in manifest.split(split)
+                if split != "train" or self.train_on == "all" or clip.label is not None
+            ]
+            for split in SPLITS
+        }
+        policies = dict.fromkeys(SPLITS, self.inputs.sampling)
+        policies["train"] = self.inputs.train_sampling
+        caches: dict[str, FrameCache | None] = {}
+        for policy in dict.fromkeys(policies.values()):
+            clips = [c for split in SPLITS if policies[split] == policy for c in needed[split]]
+            cached = self.cache_frames and policy in EVAL_POLICIES
+            caches[policy] = FrameCache(self.inputs, policy, self.cache_dir) if cached else None
+            self._found_bad += read_ahead(
+                caches[policy], clips, self.inputs, policy, on_bad_clip=self.on_bad_clip
+            )
+        bad = {clip.id for clip in self._found_bad}
+        if bad:
+            _log.warning("%d clips cannot be read and are left out", len(bad))
+        self.splits = {
+            split: [clip for clip in manifest.split(split) if clip.id not in bad]
+            for split in SPLITS
+        }
+        usable = {s: [c for c in needed[s] if c.id not in bad] for s in SPLITS}
+        usable["labelled"] = [clip for clip in usable["train"] if clip.label is not None]
+        policies["labelled"] = policies["train"]
+        reader = ClipReader(self.inputs, self.tokenizer)
+        for name, clips in usable.items():
+            if not clips:
+                raise ValueError(
+                    f"no {name} clip can be used: {len(bad)} unreadable clips were left out; "
+                    "repair them or set data.on_bad_clip=error to see them"
+                )
+            self._datasets[name] = ClipDataset(
+                clips,
+                self.task,
+                self.inputs,
+                reader.tokens(clips),
+                self.normalizer,
+                policies[name],
+                caches[policies[name]],
+                self.on_bad_clip,
+                self.seed,
+            )
+
+    def _shuffled(self, name: str, labelled_per_batch: int | None) -> ClipLoader:
+        dataset = self._datasets[name]
+        sampler = EpochShuffle(
+            len(dataset),
+            self.seed,
+            labelled=dataset.label_mask,
+            batch_size=self.batch_size,
+            labelled_per_batch=labelled_per_batch,
+        )
+        return self._loader(dataset, self.batch_size, sampler)
+
+    def _loader(
+        self, dataset: ClipDataset, batch_size: int, sampler: EpochShuffle | None = None
+    ) -> ClipLoader:
+        return make_loader(dataset, batch_size, self.num_workers, sampler)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(allowed)}")
+
+
+def manifest_data(
+    train: str | Path,
+    *,
+    text: str | Sequence[str] = ("title",),
+    sampling: str = "uniform",
+    train_sampling: str | None = None,
+    log1p: str | Sequence[str] = (),
+    on_bad_clip: Literal["error", "skip"] = "error",
+    **options: Any,
+) -> ClipDataModule:
+    """Make the data module for the user's own manifest, from flat arguments.
+
+    Args:
+        train: manifest file, see `coefvq.data.manifest_source.ManifestSource`.
+        text: columns with text fields; the models read them in this order.
+        sampling: frame policy at evaluation.
+        train_sampling: frame policy in training; None: the same.
+        log1p: privileged columns or patterns to put through log(1 + x).
+        on_bad_clip: see `ClipDataModule`; with `"skip"`, missing files are left out, too.
+        **options: any other argument of `ManifestSource`, `coefvq.types.InputSpec` or
+            `ClipDataModule`; `seed` and `cache_dir` go wherever they are known.
+
+    Raises:
+        ValueError: an option is none of these, or has a value that its owner refuses.
+    """
+    fields = (text,) if isinstance(text, str) else tuple(text)
+    own, spec, loading = share_out(options, ManifestSource, InputSpec, ClipDataModule)
+    source = ManifestSource(
+        train, text=fields, log1p=log1p, check_files=on_bad_clip == "error", **own
+    )
+    inputs = InputSpec(
+        text_fields=fields,
+        sampling=sampling,
+        train_sampling=train_sampling or sampling,
+        **spec,
+    )
+    return ClipDataModule(source, inputs, on_bad_clip=on_bad_clip, **loading)
+
+
+__all__ = ["ClipDataModule", "manifest_data"]

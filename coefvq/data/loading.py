@@ -1,0 +1,267 @@
+"""Clips to batches: a data set that answers with whole batches, and the order of its epochs."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from coefvq.data.frame_cache import FrameCache, clip_key
+from coefvq.data.media import UnreadableClip
+from coefvq.data.privileged import PrivilegedNormalizer
+from coefvq.data.reader import Reading, read_file
+from coefvq.types import Batch, Clip, InputSpec, TaskSpec
+
+_log = logging.getLogger(__name__)
+
+
+def label_tensors(clips: Sequence[Clip], task: TaskSpec) -> tuple[Tensor, Tensor]:
+    """Lay out labels as a `Batch` wants them.
+
+    Returns:
+        labels: (N,) float32 for binary and regression, (N,) int64 for multiclass, (N, L) float32
+            for multilabel; 0 where unlabelled.
+        label_mask: (N,) bool, True where there is a label.
+    """
+    mask = torch.tensor([clip.label is not None for clip in clips], dtype=torch.bool)
+    if task.kind == "multilabel":
+        filler: Any = (0,) * task.num_outputs
+        rows = [filler if clip.label is None else clip.label for clip in clips]
+        return torch.tensor(rows, dtype=torch.float32).reshape(-1, task.num_outputs), mask
+    kind = torch.int64 if task.kind == "multiclass" else torch.float32
+    return torch.tensor([clip.label or 0 for clip in clips], dtype=kind), mask
+
+
+class EpochShuffle(Sampler[int]):
+    """Shuffle in an order that depends on the seed and the epoch, and on nothing else.
+
+    A resumed run therefore sees the batches that it would have seen.
+
+    Args:
+        size: how many clips there are; an epoch has as many.
+        seed: of the run.
+        labelled: (N,) bool, needed with `labelled_per_batch`.
+        batch_size: likewise.
+        labelled_per_batch: how many clips of every batch are labelled. Labelled and unlabelled
+            clips are then shuffled apart, and the scarcer kind comes round more often.
+
+    Raises:
+        ValueError: there are no labelled or no unlabelled clips to choose from, or
+            `labelled_per_batch` is not between 1 and `batch_size` - 1.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        *,
+        labelled: Tensor | None = None,
+        batch_size: int = 1,
+        labelled_per_batch: int | None = None,
+    ) -> None:
+        self.size = size
+        self.seed = seed
+        self.epoch = 0
+        self.batch_size = batch_size
+        self.labelled_per_batch = labelled_per_batch
+        self.labelled = labelled
+        if labelled_per_batch is None:
+            return
+        if not 0 < labelled_per_batch < batch_size:
+            raise ValueError(
+                f"labelled_per_batch must be between 1 and {batch_size - 1} for batches of "
+                f"{batch_size}, got {labelled_per_batch}"
+            )
+        if labelled is None or bool(labelled.all()) or not bool(labelled.any()):
+            raise ValueError(
+                "labelled_per_batch needs labelled and unlabelled training clips; set it to null"
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(_number(f"order {self.seed} {self.epoch}"))
+        if self.labelled_per_batch is None or self.labelled is None:
+            yield from torch.randperm(self.size, generator=generator).tolist()
+            return
+        kinds = [self.labelled.nonzero()[:, 0], (~self.labelled).nonzero()[:, 0]]
+        streams = [_endless(kind, generator) for kind in kinds]
+        shares = [self.labelled_per_batch, self.batch_size - self.labelled_per_batch]
+        for place in range(self.size):
+            yield next(streams[0 if place % sum(shares) < shares[0] else 1])
+
+
+def _endless(items: Tensor, generator: torch.Generator) -> Iterator[int]:
+    while True:
+        yield from items[torch.randperm(len(items), generator=generator)].tolist()
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
+
+
+class ClipDataset(Dataset[Batch]):
+    """Clips of one split, handed out as collated batches.
+
+    `__getitems__` is what a `DataLoader` asks for a list of indices; it answers with a `Batch`, so
+    the loader's `collate_fn` has nothing left to do. From a cache a batch is a few array copies;
+    without one the files are decoded on the spot.
+
+    Args:
+        clips: N clips.
+        task: what the labels mean.
+        inputs: how clips are read.
+        tokens: token ids and mask (N, T), or None, None.
+        normalizer: for privileged features; None when there are none.
+        sampling: the frame policy.
+        cache: decoded clips; None: decode on the fly.
+        on_bad_clip: `"error"`, or `"skip"`: leave an unreadable clip out of its batch and count
+            it in `lost` (only on the fly; a cache has none).
+        seed: for random policies.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        task: TaskSpec,
+        inputs: InputSpec,
+        tokens: tuple[Tensor | None, Tensor | None],
+        normalizer: PrivilegedNormalizer | None,
+        sampling: str,
+        cache: FrameCache | None,
+        on_bad_clip: str = "error",
+        seed: int = 1,
+    ) -> None:
+        self.clips = list(clips)
+        self.inputs = inputs
+        self.sampling = sampling
+        self.cache = cache
+        self.on_bad_clip = on_bad_clip
+        self.seed = seed
+        self.ids = [clip.id for clip in clips]
+        self.labels, self.label_mask = label_tensors(clips, task)
+        self.input_ids, self.text_mask = tokens
+        self.privileged: Tensor | None = None
+        self.privileged_mask: Tensor | None = None
+        if normalizer is not None:
+            self.privileged, self.privileged_mask = normalizer.transform(
+                [clip.privileged for clip in clips]
+            )
+        self.keys = [] if cache is None else [clip_key(clip.path) for clip in clips]
+        # Shared with worker processes: they are told the epoch and report what they lose.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self.lost = torch.zeros(len(self.clips), dtype=torch.bool).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch for random frame policies."""
+        self._epoch[0] = epoch
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        indices = list(indices)
+        if self.cache is not None:
+            arrays = self.cache.gather([self.keys[index] for index in indices])
+        else:
+            readings = self._read(indices)
+            indices = list(readings)
+            arrays = {
+                field: np.stack([getattr(reading, field) for reading in readings.values()])
+                for field in Reading._fields
+            }
+        return self._batch(indices, arrays)
+
+    def _read(self, indices: Sequence[int]) -> dict[int, Reading]:
+        readings: dict[int, Reading] = {}
+        error: UnreadableClip | None = None
+        for index in indices:
+            clip = self.clips[index]
+            # Bound to the clip and the epoch, not to the order in which workers get to it.
+            number = _number(f"frames {self.seed} {int(self._epoch[0])} {clip.id}")
+            rng = np.random.default_rng(number)
+            try:
+                readings[index] = read_file(clip.path, self.inputs, self.sampling, rng)
+            except UnreadableClip as caught:
+                if self.on_bad_clip == "error":
+                    raise
+                error = caught
+                if not self.lost[index]:
+                    _log.warning("left out of training: %s", caught)
+                self.lost[index] = True
+        if error is not None and not readings:
+            raise UnreadableClip(f"no clip of a batch could be read; the last one: {error}")
+        return readings
+
+    def _batch(self, indices: list[int], arrays: dict[str, np.ndarray]) -> Batch:
+        rows = torch.tensor(indices, dtype=torch.int64)
+
+        def pick(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[rows]
+
+        sound = self.inputs.audio
+        return Batch(
+            ids=tuple(self.ids[index] for index in indices),
+            frames=torch.from_numpy(arrays["frames"]),
+            frame_mask=torch.from_numpy(arrays["frame_mask"]),
+            input_ids=pick(self.input_ids),
+            text_mask=pick(self.text_mask),
+            audio=torch.from_numpy(arrays["audio"]).float() if sound else None,
+            audio_mask=torch.from_numpy(arrays["audio_mask"]) if sound else None,
+            labels=self.labels[rows],
+            label_mask=self.label_mask[rows],
+            privileged=pick(self.privileged),
+            privileged_mask=pick(self.privileged_mask),
+        )
+
+
+class ClipLoader(DataLoader[Batch]):
+    """A `DataLoader` that tells its data set the epoch of its sampler.
+
+    Lightning puts a sampler of its own in the place of ours when it trains on several devices;
+    asking whichever sampler is there at the start of an epoch is right in both cases.
+    """
+
+    def __iter__(self) -> Any:
+        if isinstance(self.dataset, ClipDataset):
+            self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
+        return super().__iter__()
+
+
+def as_is(batch: Batch) -> Batch:
+    """The `collate_fn` of a data set that answers with batches."""
+    return batch
+
+
+def make_loader(
+    dataset: ClipDataset, batch_size: int, num_workers: int, sampler: EpochShuffle | None = None
+) -> ClipLoader:
+    """Put a data set behind a loader; with a `sampler` for training, else in order."""
+    return ClipLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        # A short last batch has a noisy loss; but a small data set must give one batch.
+        drop_last=sampler is not None and len(dataset) > batch_size,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=as_is,
+    )
+
+
+__all__ = ["ClipDataset", "ClipLoader", "EpochShuffle", "as_is", "label_tensors", "make_loader"]

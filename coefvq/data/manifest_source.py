@@ -1,0 +1,289 @@
+"""Manifest files to a `Manifest`: read, checked as a whole, and refused with every problem listed.
+
+Nothing is decoded here; all that can be wrong with the rows themselves is found in one pass, so
+that a user does not repair a manifest one error at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from coefvq.data.labels import derive_classes
+from coefvq.data.manifest import Manifest, ManifestError, Problem, fingerprint_of
+from coefvq.data.rows import (
+    Row,
+    blank,
+    check_groups,
+    check_privileged,
+    check_splits,
+    take_id,
+    take_label,
+    take_number,
+    take_path,
+    take_splits,
+    unlabelled,
+)
+from coefvq.data.splits import hash_split
+from coefvq.data.tables import Table, read_table
+from coefvq.types import Clip, TaskKind, TaskSpec
+
+_log = logging.getLogger(__name__)
+
+
+class ManifestSource:
+    """Clips from the user's own manifest.
+
+    Args:
+        train: manifest file (CSV, JSON Lines, Parquet, or a saved Hugging Face dataset folder).
+        val: another one for validation; None: taken from `train`.
+        test: likewise for the test split.
+        root: folder that paths are relative to; None: the folder of the manifest.
+        id: column with the clip's unique name.
+        path: column with the video file.
+        text: columns with text fields.
+        label: column with the label; for multilabel also a list of 0/1 columns.
+        task: `"binary"`, `"multiclass"`, `"multilabel"` or `"regression"`.
+        classes: class names in the order of the logits; None: those of the training labels,
+            sorted.
+        privileged: columns with privileged features; patterns such as `dense_*` are expanded.
+        split: column that names the split; ignored when `val` or `test` is given, and not needed:
+            without it whole groups are assigned by hash.
+        group: column whose groups must stay on one side of a split.
+        log1p: privileged features (or patterns) to put through log(1 + x).
+        val_fraction: share of rows for validation where no split is given.
+        test_fraction: likewise for the test split.
+        allow_outside_root: accept paths that lead out of `root`.
+        check_files: report files that do not exist as problems of the manifest.
+        seed: for the assignment by hash.
+        cache_dir: see `coefvq.data.home.cache_home`.
+    """
+
+    def __init__(
+        self,
+        train: str | Path,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        root: str | Path | None = None,
+        *,
+        id: str = "id",
+        path: str = "path",
+        text: Sequence[str] = ("title",),
+        label: str | Sequence[str] = "label",
+        task: TaskKind = "binary",
+        classes: Sequence[str] | None = None,
+        privileged: str | Sequence[str] = (),
+        split: str | None = "split",
+        group: str | None = None,
+        log1p: str | Sequence[str] = (),
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        allow_outside_root: bool = False,
+        check_files: bool = True,
+        seed: int = 1,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        self.files = {"train": train, "val": val, "test": test}
+        self.root = None if root is None else Path(root).expanduser().absolute()
+        self.id, self.path, self.group = id, path, group
+        self.text, self.privileged, self.log1p = _many(text), _many(privileged), _many(log1p)
+        self.label = label if isinstance(label, str) else tuple(label)
+        self.task = task
+        self.classes = None if classes is None else tuple(str(name) for name in classes)
+        self.split = split
+        self.fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+        self.allow_outside_root = allow_outside_root
+        self.check_files = check_files
+        self.seed = seed
+        self.cache_dir = cache_dir
+
+    def load(self) -> Manifest:
+        """Read and check the manifest.
+
+        Raises:
+            ManifestError: at least one row is wrong; all problems are listed.
+            ValueError: a file or column does not exist.
+        """
+        if self.root is not None and not self.root.is_dir():
+            raise ValueError(f"data.root {str(self.root)!r} is no folder; check the path")
+        tables = {
+            split: read_table(file, self.cache_dir)
+            for split, file in self.files.items()
+            if file is not None
+        }
+        names = self._expand(tables["train"], self.privileged)
+        log1p = tuple(n for n in names if any(fnmatch.fnmatchcase(n, p) for p in self.log1p))
+        for pattern in self.log1p:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+                raise ValueError(
+                    f"data.log1p names {pattern!r}, which is not among the privileged features "
+                    f"{list(names)}"
+                )
+        columns = self._needed(names, tables)
+        by_column = self._by_column(tables)
+        rows = [
+            Row(
+                table.file,
+                number + 1,
+                {column: table.columns[column][number] for column in columns},
+                None if by_column or split == "train" else split,
+            )
+            for split, table in tables.items()
+            for number in range(len(table))
+        ]
+        problems: list[Problem] = []
+        self._assign_splits(rows, tables, problems)
+        task = self._task(rows, tables)
+        clips = self._clips(rows, task, names, log1p, problems)
+        file = tables["train"].file
+        problems.extend(check_splits(rows, file))
+        problems.extend(check_privileged(rows, file, names))
+        if self.group is not None:
+            problems.extend(check_groups(rows, self.group))
+        train = [row for row in rows if row.split == "train"]
+        if train and all(self._unlabelled(row) for row in train):
+            problems.append(Problem(file, None, "no training clip has a label; label some of them"))
+        if problems:
+            place = {table.file: number for number, table in enumerate(tables.values())}
+            raise ManifestError(sorted(problems, key=lambda p: (place[p.file], p.row or 0)))
+        manifest = Manifest(tuple(clips), task, names, log1p, "unset")
+        base = self.root or file.absolute().parent
+        return dataclasses.replace(manifest, fingerprint=fingerprint_of(manifest, base, sizes=True))
+
+    # Columns
+
+    @property
+    def _label_columns(self) -> tuple[str, ...]:
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    def _by_column(self, tables: dict[str, Table]) -> bool:
+        return len(tables) == 1 and self.split in tables["train"].columns
+
+    def _expand(self, table: Table, patterns: Sequence[str]) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for pattern in patterns:
+            hits = [name for name in table.columns if fnmatch.fnmatchcase(name, pattern)]
+            found.update(dict.fromkeys(hits or [pattern]))
+        return tuple(found)
+
+    def _needed(self, names: Sequence[str], tables: dict[str, Table]) -> list[str]:
+        wanted = {
+            "id": (self.id,),
+            "path": (self.path,),
+            "text": self.text,
+            "label": self._label_columns,
+            "privileged": names,
+            "group": (self.group,) if self.group else (),
+        }
+        if len(tables) == 1 and self.split not in (None, "split"):
+            wanted["split"] = (str(self.split),)
+        for table in tables.values():
+            for argument, columns in wanted.items():
+                for column in columns:
+                    if column not in table.columns:
+                        raise ValueError(
+                            f"data.{argument} names column {column!r}, which {table.file} does "
+                            f"not have; its columns are {', '.join(table.columns)}"
+                        )
+        extra = [str(self.split)] if self._by_column(tables) else []
+        return list(dict.fromkeys([c for columns in wanted.values() for c in columns] + extra))
+
+    # Splits
+
+    def _assign_splits(
+        self, rows: list[Row], tables: dict[str, Table], problems: list[Problem]
+    ) -> None:
+        if self._by_column(tables):
+            take_splits(rows, str(self.split), problems)
+            return
+        open_rows = [row for row in rows if row.split is None]
+        missing = [split for split in ("val", "test") if split not in tables]
+        fractions = {f"{s}_fraction": self.fractions[f"{s}_fraction"] for s in missing}
+        if not missing:
+            places = ["train"] * len(open_rows)
+        else:
+            places = hash_split(
+                [self._group(row) for row in open_rows],
+                [not self._unlabelled(row) for row in open_rows],
+                **{"val_fraction": 0.0, "test_fraction": 0.0, **fractions},
+                seed=self.seed,
+            )
+            _log.info(
+                "%s has no column for the split: %s assigned by a hash of the group and seed %d "
+                "(%s)",
+                tables["train"].file,
+                " and ".join(missing),
+                self.seed,
+                ", ".join(f"{places.count(s)} {s}" for s in ("train", *missing)),
+            )
+        for row, place in zip(open_rows, places, strict=True):
+            row.split = place
+
+    def _group(self, row: Row) -> str:
+        value = row.cells[self.group] if self.group else None
+        return f"id {row.cells[self.id]}" if blank(value) else f"group {value}"
+
+    # Labels
+
+    def _unlabelled(self, row: Row) -> bool:
+        return unlabelled(row, self._label_columns)
+
+    def _task(self, rows: list[Row], tables: dict[str, Table]) -> TaskSpec:
+        name = self.label if isinstance(self.label, str) else "_".join(self.label)
+        classes = self.classes
+        if classes is None and self.task != "regression":
+            if not isinstance(self.label, str):
+                classes = self.label
+            elif self.label in tables["train"].class_names:
+                classes = tables["train"].class_names[self.label]
+            else:
+                cells = [row.cells[self.label] for row in rows if row.split == "train"]
+                cells = [None if blank(cell) else cell for cell in cells]
+                classes = derive_classes(cells, self.task)
+                _log.info("classes taken from the training labels: %s", ", ".join(classes))
+        return TaskSpec(str(name), self.task, classes or ())
+
+    # Rows
+
+    def _clips(
+        self,
+        rows: list[Row],
+        task: TaskSpec,
+        names: tuple[str, ...],
+        log1p: tuple[str, ...],
+        problems: list[Problem],
+    ) -> list[Clip]:
+        seen: dict[str, Row] = {}
+        clips = []
+        for row in rows:
+            group = None if self.group is None else row.cells[self.group]
+            clip = Clip(
+                id=take_id(row, self.id, seen, problems),
+                path=take_path(
+                    row,
+                    self.path,
+                    self.root,
+                    problems,
+                    allow_outside_root=self.allow_outside_root,
+                    check_files=self.check_files,
+                ),
+                text={c: "" if blank(row.cells[c]) else str(row.cells[c]) for c in self.text},
+                label=take_label(row, self._label_columns, task, problems),
+                privileged={
+                    name: take_number(row, name, problems, log1p=name in log1p) for name in names
+                },
+                split=row.split or "train",
+                group=None if blank(group) else str(group),
+            )
+            clips.append(clip)
+        return clips
+
+
+def _many(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+__all__ = ["ManifestSource"]

@@ -1,0 +1,193 @@
+"""One clip, read the way an `InputSpec` says; what training, evaluation and serving share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coefvq.data.audio import log_mel, sound_of
+from coefvq.data.media import Media, UnreadableClip
+from coefvq.data.sampling import check_policy
+from coefvq.data.text import encode, join_fields, separator_of
+from coefvq.data.video import FITS, frames_of
+from coefvq.types import Batch, Clip, InputSpec
+
+READING_VERSION = 1
+"""Goes into the name of every cache of decoded clips; raised when reading gives other numbers."""
+
+
+class Reading(NamedTuple):
+    """What decoding a file gives, as arrays; the row of a frame cache.
+
+    Args:
+        frames: (F, 3, H, W) uint8.
+        frame_mask: (F,) bool.
+        audio: (mel_bins, M) float16; width and height 0 when no sound is read.
+        audio_mask: (M,) bool.
+    """
+
+    frames: np.ndarray
+    frame_mask: np.ndarray
+    audio: np.ndarray
+    audio_mask: np.ndarray
+
+
+def reading_shapes(inputs: InputSpec) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each field of a `Reading` under `inputs`."""
+    mel_bins, mel_frames = (inputs.mel_bins, inputs.mel_frames) if inputs.audio else (0, 0)
+    frames = (inputs.num_frames, 3, inputs.frame_size, inputs.frame_size)
+    return {
+        "frames": (frames, "uint8"),
+        "frame_mask": ((inputs.num_frames,), "bool"),
+        "audio": ((mel_bins, mel_frames), "float16"),
+        "audio_mask": ((mel_frames,), "bool"),
+    }
+
+
+def read_file(
+    path: str | Path,
+    inputs: InputSpec,
+    sampling: str,
+    rng: np.random.Generator | None = None,
+) -> Reading:
+    """Decode a file's frames and sound in one pass over it.
+
+    Args:
+        path: a local file.
+        inputs: how to read it.
+        sampling: the frame policy to use.
+        rng: for random policies.
+
+    Raises:
+        UnreadableClip: see `coefvq.data.video.decode_frames` and `coefvq.data.audio.decode_audio`.
+    """
+    with Media(path, sound=inputs.audio, sound_seconds=inputs.audio_seconds) as media:
+        frames, frame_mask, _ = frames_of(
+            media, inputs.num_frames, sampling, inputs.frame_size, inputs.fit, rng
+        )
+        if not inputs.audio:
+            return Reading(frames, frame_mask, np.zeros((0, 0), np.float16), np.zeros(0, bool))
+        waveform = sound_of(media, inputs.sample_rate, inputs.audio_seconds)
+        audio, audio_mask = log_mel(
+            waveform,
+            sample_rate=inputs.sample_rate,
+            mel_bins=inputs.mel_bins,
+            hop_length=inputs.hop_length,
+            num_frames=inputs.mel_frames,
+        )
+    return Reading(frames, frame_mask, audio, audio_mask)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip as tensors; a `Batch` without its first axis, labels and privileged features.
+
+    Args:
+        id: the clip's id.
+        frames: (F, 3, H, W) uint8 RGB.
+        frame_mask: (F,) bool.
+        input_ids: (T,) int64, or None when no text is read.
+        text_mask: (T,) bool, or None.
+        audio: (mel_bins, M) float32, or None when no sound is read.
+        audio_mask: (M,) bool, or None.
+    """
+
+    id: str
+    frames: Tensor
+    frame_mask: Tensor
+    input_ids: Tensor | None = None
+    text_mask: Tensor | None = None
+    audio: Tensor | None = None
+    audio_mask: Tensor | None = None
+
+
+class ClipReader:
+    """Read clips from their files.
+
+    Args:
+        inputs: how a file becomes tensors.
+        tokenizer: a Hugging Face tokenizer; None when no text is read.
+
+    Raises:
+        ValueError: unknown sampling policy or fit.
+    """
+
+    def __init__(self, inputs: InputSpec, tokenizer: Any = None) -> None:
+        check_policy(inputs.sampling, training=False)
+        check_policy(inputs.train_sampling)
+        if inputs.fit not in FITS:
+            raise ValueError(f"fit {inputs.fit!r} is unknown; choose one of {', '.join(FITS)}")
+        self.inputs = inputs
+        self.tokenizer = tokenizer
+
+    def read(
+        self, clip: Clip, train: bool = False, rng: np.random.Generator | None = None
+    ) -> Sample:
+        """Read one clip; labels and privileged features are not looked at.
+
+        Args:
+            clip: file and text fields.
+            train: use the policy for training.
+            rng: for random policies.
+
+        Raises:
+            UnreadableClip: the file cannot be read.
+        """
+        inputs = self.inputs
+        policy = inputs.train_sampling if train else inputs.sampling
+        reading = read_file(clip.path, inputs, policy, rng)
+        input_ids, text_mask = self.tokens([clip])
+        return Sample(
+            clip.id,
+            torch.from_numpy(reading.frames),
+            torch.from_numpy(reading.frame_mask),
+            None if input_ids is None else input_ids[0],
+            None if text_mask is None else text_mask[0],
+            torch.from_numpy(reading.audio).float() if inputs.audio else None,
+            torch.from_numpy(reading.audio_mask) if inputs.audio else None,
+        )
+
+    def tokens(self, clips: Sequence[Clip]) -> tuple[Tensor | None, Tensor | None]:
+        """Token ids and mask (N, T) of many clips at once; None, None when no text is read."""
+        if self.tokenizer is None or not self.inputs.text_fields:
+            return None, None
+        separator = separator_of(self.tokenizer)
+        texts = [join_fields(clip.text, self.inputs.text_fields, separator) for clip in clips]
+        return encode(texts, self.tokenizer, self.inputs.max_text_length)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into a batch without labels.
+
+    Raises:
+        ValueError: there are no samples.
+    """
+    if not samples:
+        raise ValueError("cannot make a batch of no samples; give at least one")
+    fields = ("frames", "frame_mask", "input_ids", "text_mask", "audio", "audio_mask")
+    columns = {name: [getattr(sample, name) for sample in samples] for name in fields}
+    return Batch(
+        ids=tuple(sample.id for sample in samples),
+        **{
+            name: None if column[0] is None else torch.stack(column)
+            for name, column in columns.items()
+        },
+    )
+
+
+__all__ = [
+    "READING_VERSION",
+    "ClipReader",
+    "Reading",
+    "Sample",
+    "UnreadableClip",
+    "collate",
+    "read_file",
+    "reading_shapes",
+]

@@ -1,0 +1,191 @@
+"""Text to token ids: a Hugging Face tokenizer by name or folder, or a small one trained here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from coefvq.types import Clip
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""The first five entries of a trained vocabulary, in this order (BERT's words for them)."""
+
+
+def load_tokenizer(name: str | Path) -> Any:
+    """Load a fast tokenizer from a folder or by its Hugging Face name; no code from there is run.
+
+    A tokenizer without a padding token pads with its end-of-text token.
+
+    Raises:
+        ValueError: there is no such tokenizer, or it has neither a padding nor an end token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"tokenizer {str(name)!r} could not be loaded; give a folder that holds a saved "
+            "tokenizer, a Hugging Face name, or null to train a small one from the manifest"
+        ) from error
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ValueError(
+                f"tokenizer {str(name)!r} has neither a padding token nor an end token; "
+                "set its pad_token and save it again"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def make_tokenizer(
+    clips: Sequence[Clip], fields: Sequence[str], name: str | Path | None, vocab_size: int
+) -> Any:
+    """Load the tokenizer `name`, or train one of at most `vocab_size` on the clips' `fields`.
+
+    Returns:
+        A Hugging Face tokenizer; None when there are no text fields to read.
+    """
+    if not fields:
+        return None
+    if name is not None:
+        return load_tokenizer(name)
+    texts = (clip.text.get(field, "") for clip in clips for field in fields)
+    return train_tokenizer(texts, vocab_size)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 2000) -> Any:
+    """Make a small lower-casing WordPiece tokenizer; the same texts always give the same one.
+
+    Its vocabulary is the special tokens, the characters of the texts (as they begin and as they
+    continue a word) and then the most frequent words that occur at least twice, ties in
+    alphabetical order. Any other word is spelt from characters. (The trainer of the `tokenizers`
+    library breaks ties by hash order, so two runs would read one text differently.)
+
+    Args:
+        texts: training texts; take them from the training split only.
+        vocab_size: upper bound of the vocabulary, special tokens included.
+
+    Returns:
+        A `transformers.PreTrainedTokenizerFast` that writes `[CLS] text [SEP]`.
+
+    Raises:
+        ValueError: `vocab_size` leaves no room beside the special tokens.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from tokenizers.decoders import WordPiece
+    from transformers import PreTrainedTokenizerFast
+
+    if vocab_size <= len(SPECIAL_TOKENS):
+        raise ValueError(
+            f"vocab_size must be above {len(SPECIAL_TOKENS)}, the number of special tokens, "
+            f"got {vocab_size}"
+        )
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in texts:
+        pieces = splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        words.update(word for word, _ in pieces)
+    vocabulary = {token: i for i, token in enumerate(_vocabulary(words, vocab_size))}
+
+    inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    inner.normalizer = normalizer
+    inner.pre_tokenizer = splitter
+    inner.decoder = WordPiece()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    pad, unknown, cls, sep, mask = SPECIAL_TOKENS
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token=pad,
+        unk_token=unknown,
+        cls_token=cls,
+        sep_token=sep,
+        mask_token=mask,
+    )
+
+
+def _vocabulary(words: Counter[str], vocab_size: int) -> list[str]:
+    """Special tokens, then characters (at most half of the room), then frequent words."""
+    room = vocab_size - len(SPECIAL_TOKENS)
+    pieces: Counter[str] = Counter()
+    for word, count in words.items():
+        for place, character in enumerate(word):
+            pieces["##" * (place > 0) + character] += count
+    characters = sorted(pieces, key=lambda piece: (-pieces[piece], piece))[: max(1, room // 2)]
+    frequent = sorted(
+        (word for word, count in words.items() if count > 1 and word not in pieces),
+        key=lambda word: (-words[word], word),
+    )
+    return [*SPECIAL_TOKENS, *characters, *frequent[: room - len(characters)]]
+
+
+def join_fields(text: Mapping[str, str], fields: Sequence[str], separator: str = "[SEP]") -> str:
+    """Join a clip's text fields into one text.
+
+    A field that is missing in the middle leaves its place empty, so that the model can tell
+    a title from an overlay; missing fields at the end, and texts of blanks, leave nothing.
+
+    >>> join_fields({"title": "a cat", "overlay": "meow"}, ("title", "overlay"))
+    'a cat [SEP] meow'
+    >>> join_fields({"title": " "}, ("title", "overlay"))
+    ''
+    """
+    parts = [text.get(field, "").strip() for field in fields]
+    while parts and not parts[-1]:
+        parts.pop()
+    return f" {separator} ".join(parts).strip()
+
+
+def separator_of(tokenizer: Any) -> str:
+    """The token that stands between two text fields."""
+    return tokenizer.sep_token or tokenizer.eos_token or "|"
+
+
+def encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> tuple[Tensor, Tensor]:
+    """Turn texts into token ids of one length.
+
+    Args:
+        texts: B texts.
+        tokenizer: a Hugging Face tokenizer with a padding token.
+        max_length: T; longer texts are cut, shorter ones padded on the right.
+
+    Returns:
+        input_ids (B, T) int64.
+        text_mask (B, T) bool, True where a token counts; position 0 always does.
+    """
+    if not texts:
+        empty = torch.zeros(0, max_length, dtype=torch.int64)
+        return empty, empty.bool()
+    encoded = tokenizer(
+        list(texts),
+        padding="max_length",
+        padding_side="right",
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=True,
+    )
+    input_ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
+    mask = torch.tensor(encoded["attention_mask"], dtype=torch.bool)
+    mask[:, 0] = True
+    return input_ids, mask
+
+
+__all__ = [
+    "SPECIAL_TOKENS",
+    "encode",
+    "join_fields",
+    "load_tokenizer",
+    "make_tokenizer",
+    "separator_of",
+    "train_tokenizer",
+]

@@ -1,0 +1,304 @@
+"""Video files to frames: only those that are sampled are converted, only what they need is decoded.
+
+For each sampled frame the decoder is given the packets from the last key frame before it; frames
+that nothing refers to are skipped on the way (the decoder's own `NONREF` mode, which leaves the
+frames that are kept bit for bit the same). If a wanted frame does not come out that way, the clip
+is decoded again from the start without short cuts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.reformatter import VideoReformatter
+
+from coefvq.data.media import Media, Timeline, UnreadableClip
+from coefvq.data.sampling import frames_at, sample_times
+
+FITS = ("crop", "squash", "letterbox")
+"""How a picture becomes a square."""
+
+_BILINEAR = 2  # swscale widens the filter when it shrinks, so this does not alias
+# PyAV 17 and later scale with one thread per core unless told otherwise.
+_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file says about itself: pixels as stored, frames per second, seconds, codec."""
+
+    width: int
+    height: int
+    fps: float
+    seconds: float
+    num_frames: int
+    codec: str
+    pix_fmt: str
+    has_sound: bool
+    truncated: bool
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Read what a file says about itself, without decoding it.
+
+    Frames are counted from the packets, so WebM and Matroska files without a count work.
+
+    Raises:
+        UnreadableClip: the file cannot be opened or has no video.
+    """
+    with Media(path, sound=True, sound_seconds=0) as media:
+        line = media.timeline()
+        context = media.video.codec_context
+        count = int(line.shown.sum())
+        seconds = float(line.end - line.pts[line.shown].min()) * line.time_base
+        return VideoInfo(
+            width=context.width,
+            height=context.height,
+            fps=count / seconds if seconds > 0 else 0.0,
+            seconds=seconds,
+            num_frames=count,
+            codec=context.name,
+            pix_fmt=context.pix_fmt or "",
+            has_sound=media.sound is not None,
+            truncated=line.truncated,
+        )
+
+
+def decode_frames(
+    path: str | Path,
+    num_frames: int,
+    sampling: str = "uniform",
+    size: int = 128,
+    fit: str = "crop",
+    rng: np.random.Generator | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decode the sampled frames of a file.
+
+    Args:
+        path: a local file.
+        num_frames: F.
+        sampling: policy, see `coefvq.data.sampling.sample_times`.
+        size: side of the square output in pixels.
+        fit: how a picture becomes a square: `"crop"` (short side to `size`, then the centre),
+            `"squash"`, or `"letterbox"` (long side to `size`, black bars).
+        rng: for random policies.
+
+    Returns:
+        frames (F, 3, size, size) uint8 RGB, upright and with square pixels; zeros where missing.
+        mask (F,) bool, True where a frame is real: a clip with fewer frames fills the first ones.
+        times (F,) float64 seconds from the first frame; NaN where missing.
+
+    Raises:
+        UnreadableClip: the file cannot be opened, has no video, or not all sampled frames could
+            be decoded (the message says how many of how many).
+        ValueError: unknown policy or fit.
+    """
+    with Media(path) as media:
+        return frames_of(media, num_frames, sampling, size, fit, rng)
+
+
+def frames_of(
+    media: Media,
+    num_frames: int,
+    sampling: str,
+    size: int,
+    fit: str,
+    rng: np.random.Generator | None = None,
+    *,
+    shortcuts: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Like `decode_frames`, for a file that is already open.
+
+    `shortcuts=False` decodes everything from the start; the frames are the same, and a test
+    holds the two against each other.
+    """
+    if fit not in FITS:
+        raise ValueError(f"fit {fit!r} is unknown; choose one of {', '.join(FITS)}")
+    line = media.timeline()
+    visible = np.sort(line.pts[line.shown])
+    start = float(visible[0])
+    length = (line.announced_end - start) * line.time_base
+    ticks = start + sample_times(sampling, num_frames, length, rng) / line.time_base
+    present = ticks[ticks < line.end + line.frame_ticks] if line.truncated else ticks
+    wanted = visible[frames_at(present, visible, line.frame_ticks)].tolist()
+
+    square = _Square(media, size, fit)
+    found: dict[int, np.ndarray] = {}
+    if shortcuts and line.trusted:
+        _decode_runs(media, line, wanted, square, found)
+    if len(found) < len(wanted):
+        _decode_all(media, line, wanted, square, found)
+    lost = len(wanted) - len(found) + len(ticks) - len(present)
+    if lost:
+        total = len(found) + lost
+        cause = "it is damaged"
+        if line.truncated:
+            cause = (
+                f"it is truncated (it announces {length:.1f} s of video and holds "
+                f"{(line.end - start) * line.time_base:.1f} s)"
+            )
+        raise UnreadableClip.because(
+            media.path, f"{cause}, and {len(found)} of {total} sampled frames could be decoded"
+        )
+
+    frames = np.zeros((num_frames, 3, size, size), np.uint8)
+    times = np.full(num_frames, np.nan)
+    for place, tick in enumerate(wanted):
+        frames[place] = found[tick]
+        times[place] = (tick - start) * line.time_base
+    return frames, ~np.isnan(times), times
+
+
+def _runs(line: Timeline, wanted: list[int]) -> list[tuple[int, int]]:
+    """Stretches of packets to decode: from the key frame before each wanted frame up to it."""
+    number_of = {
+        tick: i for i, tick in reversed(list(enumerate(line.pts.tolist()))) if line.shown[i]
+    }
+    keys = np.flatnonzero(line.key)
+    runs: list[tuple[int, int]] = []
+    for last in sorted(number_of[tick] for tick in wanted):
+        # Pictures shown before a key frame but stored behind it lean on the key frame before.
+        before = keys[(keys <= last) & (line.pts[keys] <= line.pts[last])]
+        first = int(before[-1]) if len(before) else 0
+        if runs and first <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], last)
+        else:
+            runs.append((first, last))
+    return runs
+
+
+def _decode_runs(
+    media: Media, line: Timeline, wanted: list[int], square: _Square, found: dict[int, np.ndarray]
+) -> None:
+    context = _prepare(media)
+    asked = set(wanted)
+    for first, last in _runs(line, wanted):
+        skipping = False
+        for _, packet in media.packets(first, last):
+            if (packet.pts not in asked) != skipping:
+                skipping = not skipping
+                context.skip_frame = "NONREF" if skipping else "DEFAULT"
+            with contextlib.suppress(av.FFmpegError):
+                _keep(context.decode(packet), asked, square, found)
+        with contextlib.suppress(av.FFmpegError):
+            _keep(context.decode(None), asked, square, found)
+        context.flush_buffers()
+    context.skip_frame = "DEFAULT"
+
+
+def _keep(
+    pictures: list[Any], asked: set[int], square: _Square, found: dict[int, np.ndarray]
+) -> None:
+    for picture in pictures:
+        if picture.pts in asked and not picture.is_corrupt:
+            found[picture.pts] = square(picture)
+
+
+def _decode_all(
+    media: Media, line: Timeline, wanted: list[int], square: _Square, found: dict[int, np.ndarray]
+) -> None:
+    """Decode from the start; a moment gets the last picture that was shown by then."""
+    context = _prepare(media)
+    # Containers that only number their frames may count a few that are never shown.
+    reach = 1.5 * line.frame_ticks if line.trusted else max(2.0, 0.1 * len(line.pts))
+    missing = [tick for tick in wanted if tick not in found]
+    failed: set[int] = set()
+    previous: tuple[int, Any] | None = None
+    count = 0
+
+    def settle(target: int) -> None:
+        if previous is None or target in failed:
+            return
+        if target - previous[0] <= reach and not previous[1].is_corrupt:
+            found[target] = square(previous[1])
+
+    for number, packet in [*media.packets(0, len(line.pts) - 1), (-1, None)]:
+        if not missing:
+            break
+        try:
+            pictures = context.decode(packet)
+        except av.FFmpegError:
+            failed.add(int(line.pts[number]))
+            continue
+        for picture in pictures:
+            tick = picture.pts if line.trusted else count
+            count += 1
+            if tick is None:
+                continue
+            while missing and missing[0] < tick:
+                settle(missing.pop(0))
+            previous = (tick, picture)
+            if missing and missing[0] == tick:
+                settle(missing.pop(0))
+    for target in missing:
+        settle(target)
+    context.flush_buffers()
+
+
+def _prepare(media: Media) -> Any:
+    context = media.video.codec_context
+    if not context.is_open:
+        context.thread_count = 1  # processes share the cores, not threads
+    context.skip_frame = "DEFAULT"
+    return context
+
+
+class _Square:
+    """Bring a decoded picture of any pixel format to (3, size, size) uint8 RGB, upright."""
+
+    def __init__(self, media: Media, size: int, fit: str) -> None:
+        self.size = size
+        self.fit = fit
+        self.pixel_aspect = float(media.video.sample_aspect_ratio or 0) or 1.0
+        self.reformatter = VideoReformatter()
+
+    def __call__(self, picture: Any) -> np.ndarray:
+        size = self.size
+        width, height = picture.width * self.pixel_aspect, float(picture.height)
+        if self.fit == "squash":
+            new_width = new_height = size
+        else:
+            side = min(width, height) if self.fit == "crop" else max(width, height)
+            new_width = max(1, round(width * size / side))
+            new_height = max(1, round(height * size / side))
+        scaled = self.reformatter.reformat(
+            picture, new_width, new_height, "rgb24", interpolation=_BILINEAR, **_ONE_THREAD
+        )
+        image = _upright(scaled.to_ndarray(), picture)
+        if self.fit == "letterbox":
+            square = np.zeros((size, size, 3), np.uint8)
+            top, left = (size - image.shape[0]) // 2, (size - image.shape[1]) // 2
+            square[top : top + image.shape[0], left : left + image.shape[1]] = image
+            image = square
+        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+        return np.ascontiguousarray(image[top : top + size, left : left + size].transpose(2, 0, 1))
+
+
+def _upright(image: np.ndarray, picture: Any) -> np.ndarray:
+    """Turn and mirror an (h, w, 3) image as the file's display matrix says.
+
+    The matrix maps a stored point (x, y) to (a·x + c·y, b·x + d·y); quarter turns and mirror
+    images have exactly two entries that are not 0.
+    """
+    try:
+        side_data = picture.side_data[SideDataType.DISPLAYMATRIX]
+    except KeyError:
+        return image
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image = image.transpose(1, 0, 2)
+        a, d = c, b
+    if a < 0:
+        image = image[:, ::-1]
+    if d < 0:
+        image = image[::-1]
+    return image
+
+
+__all__ = ["FITS", "UnreadableClip", "VideoInfo", "decode_frames", "frames_of", "probe"]

@@ -1,0 +1,200 @@
+"""The report as a page of Markdown for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+METRIC_LABELS = {
+    "f1": "F1",
+    "average_precision": "average precision",
+    "auroc": "AUROC",
+    "recall_at_precision_80": "recall at 80 % precision",
+    "accuracy": "accuracy",
+    "ece": "ECE (lower is better)",
+    "srcc": "SRCC",
+    "plcc": "PLCC",
+    "krcc": "KRCC",
+    "rmse": "RMSE (lower is better)",
+}
+AGREEMENT_LABELS = {
+    "equal_decisions": "equal decisions (share)",
+    "kl": "KL(teacher ‖ student) in nats",
+    "score_correlation": "correlation of scores",
+}
+MAX_SKIPPED = 50
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """Write the whole page from a plain report (see `coefvq.evaluation.report`).
+
+    Args:
+        report: already free of NaN, tensors and paths.
+    """
+    test = report.get("test") or {}
+    name = report.get("label") or report.get("recipe") or "Run"
+    title = f"# {name}"
+    if report.get("task"):
+        title += f" on {report['task']}"
+    if report.get("seed") is not None:
+        title += f", seed {report['seed']}"
+    parts = [title]
+    if report.get("command"):
+        parts.append(f"```\n{report['command']}\n```")
+    parts += _test(test, report)
+    if report.get("notes"):
+        parts += ["## Notes", "\n".join(f"- {note}" for note in report["notes"])]
+    parts += _pictures(report.get("plots") or [])
+    data = dict(report.get("data") or {})
+    skipped = report.get("skipped_clips") or data.pop("skipped_clips", None) or []
+    if data:
+        parts += ["## Data", *_tree(data)]
+    if report.get("skipped_clips") is not None or skipped:
+        parts += ["## Skipped clips", *_skipped(skipped)]
+    parts += _cost(report)
+    identity = [
+        (key.replace("_", " "), f"`{report[key]}`")
+        for key in ("data_fingerprint", "teacher_name", "teacher_fingerprint")
+        if report.get(key)
+    ]
+    if identity:
+        parts += ["## Fingerprints", table(("what", "value"), identity)]
+    if report.get("paths"):
+        files = [(k, f"`{v}`") for k, v in report["paths"].items() if v]
+        parts += ["## Files", table(("what", "where"), files)]
+    if report.get("versions"):
+        parts += ["## Versions", table(("package", "version"), report["versions"].items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def shown(value: Any) -> str:
+    """Write one metric: four decimals, and a word where it is undefined."""
+    if value is None:
+        return "undefined"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def rows_of(test: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return the columns and rows of the small table: models across, metrics down.
+
+    With both models there is a third column, student − teacher.
+    """
+    models = [name for name in ("teacher", "student") if test.get(name)]
+    names = [key for key in METRIC_LABELS if any(key in test[model] for model in models)]
+    rows = []
+    for key in names:
+        values = [test[model].get(key) for model in models]
+        cells = [shown(value) for value in values]
+        if len(models) == 2:
+            both = None not in values
+            cells.append(f"{values[1] - values[0]:+.4f}" if both else "")
+        rows.append((METRIC_LABELS[key], cells))
+    return models + (["student − teacher"] if len(models) == 2 else []), rows
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Write a Markdown table; a bar inside a cell is escaped."""
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
+    names, rows = rows_of(test)
+    if not names:
+        return []
+    parts = [
+        "## Test",
+        table(("metric", *names), [(label, *cells) for label, cells in rows]),
+    ]
+    facts = []
+    first = test.get("student") or test.get("teacher") or {}
+    if first.get("n") is not None:
+        facts.append(f"{first['n']:.0f} labelled test clips")
+    if first.get("prevalence") is not None:
+        facts.append(f"{first['prevalence']:.1%} positive")
+    threshold = report.get("threshold")
+    if isinstance(threshold, Mapping):
+        given = {k: v for k, v in threshold.items() if v is not None}
+        facts += [f"threshold of the {k}: {_threshold(v)}" for k, v in given.items()]
+    elif threshold is not None:
+        facts.append(f"threshold: {_threshold(threshold)}")
+    if facts:
+        parts.append("; ".join(facts) + " (thresholds are chosen on validation clips).")
+    agreement = test.get("agreement") or {}
+    if agreement:
+        lines = [
+            (label, shown(agreement[key]))
+            for key, label in AGREEMENT_LABELS.items()
+            if key in agreement
+        ]
+        parts += ["### Agreement of student and teacher", table(("measure", "value"), lines)]
+    if test.get("gap_closed") is not None:
+        parts.append(f"Share of the teacher–student gap closed: {shown(test['gap_closed'])}")
+    return parts
+
+
+def _threshold(value: Any) -> str:
+    return ", ".join(f"{item:.3f}" for item in (value if isinstance(value, list) else [value]))
+
+
+def _pictures(plots: list[str]) -> list[str]:
+    if not plots:
+        return []
+    return ["## Pictures", *(f"![{name.rsplit('/', 1)[-1]}]({name})" for name in plots)]
+
+
+def _tree(tree: Mapping[str, Any]) -> list[str]:
+    """Show nested facts: a mapping of mappings as a table, the rest as a list."""
+    simple = [f"- {k}: {_value(v)}" for k, v in tree.items() if not _is_grid(v)]
+    parts = ["\n".join(simple)] if simple else []
+    for key, grid in tree.items():
+        if not _is_grid(grid):
+            continue
+        columns = list(dict.fromkeys(name for row in grid.values() for name in row))
+        rows = [(name, *(_value(row.get(c, "")) for c in columns)) for name, row in grid.items()]
+        parts.append(table((key, *columns), rows))
+    return parts
+
+
+def _is_grid(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(row, Mapping) for row in value.values())
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_value(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(_value(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _skipped(skipped: list[Any]) -> list[str]:
+    if not skipped:
+        return ["None."]
+    columns = ("id", "path", "reason")
+    rows = [
+        tuple(clip.get(c, "") for c in columns) if isinstance(clip, Mapping) else (clip, "", "")
+        for clip in skipped[:MAX_SKIPPED]
+    ]
+    rest = len(skipped) - len(rows)
+    more = [f"… and {rest} more in report.json."] if rest else []
+    return [f"{len(skipped)} could not be read:", table(columns, rows), *more]
+
+
+def _cost(report: Mapping[str, Any]) -> list[str]:
+    seconds = report.get("seconds") or {}
+    if not seconds and report.get("peak_memory_mb") is None:
+        return []
+    rows = [(phase, f"{value:.1f} s") for phase, value in seconds.items()]
+    if seconds:
+        rows.append(("all", f"{sum(seconds.values()):.1f} s"))
+    if report.get("peak_memory_mb") is not None:
+        rows.append(("peak memory", f"{report['peak_memory_mb']:.0f} MB"))
+    return ["## Cost", table(("phase", "amount"), rows)]

@@ -1,0 +1,206 @@
+"""The hard term: a loss between logits and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coefvq.losses._contract import (
+    IMPOSSIBLE,
+    Reduction,
+    Task,
+    check_labels,
+    check_logits,
+    check_reduction,
+    check_task,
+    check_unit,
+    check_weight,
+    per_sample,
+    reduce,
+)
+
+if TYPE_CHECKING:
+    from coefvq.types import Batch, StudentOutput, TeacherOutput
+
+
+def hard_elements(
+    logits: Tensor,
+    labels: Tensor,
+    task: str,
+    label_smoothing: float = 0.0,
+    positive_weight: Tensor | None = None,
+) -> Tensor:
+    """Loss of each decision, (B,) or (B, L), on checked inputs; a smaller part of the losses."""
+    if task == "regression":
+        return (logits - labels).square()
+    if task != "multiclass":
+        # -inf would give 0 * inf inside; a logit of -1e30 means the same and computes.
+        logits = logits.clamp(-IMPOSSIBLE, IMPOSSIBLE)
+        target = labels * (1 - label_smoothing) + label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(
+            logits, target, pos_weight=positive_weight, reduction="none"
+        )
+    own = F.cross_entropy(logits, labels, reduction="none").clamp_max(IMPOSSIBLE)
+    if label_smoothing == 0:
+        return own
+    possible = logits > -torch.inf  # masked classes get no share of the smoothing
+    others = -torch.where(possible, F.log_softmax(logits, -1), 0.0).sum(-1) / possible.sum(-1)
+    return (1 - label_smoothing) * own + label_smoothing * others
+
+
+def supervised_loss(
+    student_logits: Tensor,
+    labels: Tensor | None,
+    *,
+    task: Task,
+    class_weights: Tensor | Sequence[float] | None = None,
+    positive_weight: Tensor | Sequence[float] | float | None = None,
+    label_smoothing: float = 0.0,
+    label_mask: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Compare logits with labels.
+
+    multiclass: −log softmax(z)[y]. binary: −y log σ(z) − (1−y) log σ(−z). multilabel: the mean of
+    the binary loss over the L labels, so that the mean over samples is what
+    `BCEWithLogitsLoss()` gives. regression: (z − y)². Label smoothing ε (Szegedy et al., 2016,
+    section 7) mixes the label with the uniform distribution over the classes that aren't masked.
+
+    Differs from `torch.nn.functional.cross_entropy` in two points: with smoothing, the class
+    weight is that of the sample's own class for the whole smoothed loss; a batch without any
+    labelled sample gives 0 and not NaN.
+
+    Gradients flow to `student_logits` only. Inside it is float32 (float64 for float64 logits).
+
+    Args:
+        student_logits: (B,) binary and regression, (B, C) multiclass, (B, L) multilabel. −inf
+            masks a class.
+        labels: (B,) class indices for multiclass; else shaped like the logits, in [0, 1] for
+            binary and multilabel. None: no sample is labelled.
+        task: what the logits mean.
+        class_weights: (C,), multiclass only. Acts as a sample weight w[y]: the mean divides by the
+            sum of the weights, as in torch.
+        positive_weight: a number, or (L,) for multilabel; multiplies the loss of positives and is
+            not divided out, as `pos_weight` in torch.
+        label_smoothing: ε in [0, 1]; not for regression.
+        label_mask: (B,) bool, True where the label counts. Elsewhere it is never read.
+        sample_weight: (B,) finite and not negative. The mean divides by its sum over what counts.
+        reduction: over samples, never over classes. `"none"` gives 0 where unlabelled.
+
+    Returns:
+        A scalar, or (B,) for `"none"`; nats (squared units for regression), at least 0; 0 for a
+        certain and right answer. A label whose class is masked costs 1e30.
+
+    Raises:
+        ValueError: unknown option, wrong shape or dtype, and, on CPU tensors outside
+            `torch.compile` only, a label out of range or NaN.
+
+    >>> round(supervised_loss(torch.tensor([0.0]), torch.tensor([1]), task="binary").item(), 4)
+    0.6931
+    """
+    _check_options(task, class_weights, positive_weight, label_smoothing, reduction)
+    logits = check_logits(student_logits, task)
+    labels, label_mask = check_labels(labels, label_mask, logits, task)
+    weight = check_weight(sample_weight, logits)
+    if positive_weight is not None:
+        positive_weight = torch.as_tensor(positive_weight, dtype=logits.dtype, device=logits.device)
+        if positive_weight.ndim and tuple(positive_weight.shape) != tuple(logits.shape[1:]):
+            raise ValueError(
+                f"positive_weight has shape {tuple(positive_weight.shape)} but the logits have "
+                f"shape {tuple(logits.shape)}; give one number, or one per label"
+            )
+    if class_weights is not None:
+        class_weights = torch.as_tensor(class_weights, dtype=logits.dtype, device=logits.device)
+        if tuple(class_weights.shape) != tuple(logits.shape[1:]):
+            raise ValueError(
+                f"class_weights have shape {tuple(class_weights.shape)} but there are "
+                f"{logits.shape[1]} classes; give one weight per class"
+            )
+        weight = class_weights[labels] * (1.0 if weight is None else weight)
+    values = hard_elements(logits, labels, task, label_smoothing, positive_weight)
+    return reduce(per_sample(values), reduction, weight, label_mask)
+
+
+class SupervisedLoss(nn.Module):
+    """Module over `supervised_loss`, which documents the options.
+
+    Class and positive weights are buffers: they follow the module to its device and stay out of
+    the checkpoint.
+    """
+
+    class_weights: Tensor | None
+    positive_weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        class_weights: Tensor | Sequence[float] | None = None,
+        positive_weight: Tensor | Sequence[float] | float | None = None,
+        label_smoothing: float = 0.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        _check_options(task, class_weights, positive_weight, label_smoothing, reduction)
+        self.task: Task = task
+        self.label_smoothing = label_smoothing
+        self.reduction: Reduction = reduction
+        for name, value in (("class_weights", class_weights), ("positive_weight", positive_weight)):
+            buffer = None if value is None else torch.as_tensor(value, dtype=torch.float32)
+            self.register_buffer(name, buffer, persistent=False)
+
+    def forward(
+        self,
+        student_logits: Tensor,
+        labels: Tensor | None,
+        label_mask: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Call `supervised_loss` with this module's options."""
+        return supervised_loss(
+            student_logits,
+            labels,
+            task=self.task,
+            class_weights=self.class_weights,
+            positive_weight=self.positive_weight,
+            label_smoothing=self.label_smoothing,
+            label_mask=label_mask,
+            sample_weight=sample_weight,
+            reduction=self.reduction,
+        )
+
+    def select(
+        self, student: StudentOutput, teacher: TeacherOutput | None, batch: Batch
+    ) -> dict[str, Tensor | None]:
+        """Pick what `forward` reads; the teacher isn't needed."""
+        return {
+            "student_logits": student.logits,
+            "labels": batch.labels,
+            "label_mask": batch.label_mask,
+            "sample_weight": batch.sample_weight,
+        }
+
+
+def _check_options(
+    task: str, class_weights: object, positive_weight: object, smoothing: float, reduction: str
+) -> None:
+    check_task(task, get_args(Task))
+    check_reduction(reduction)
+    check_unit("label_smoothing", smoothing)
+    if class_weights is not None and task != "multiclass":
+        raise ValueError(
+            f"class_weights are for task 'multiclass', got task {task!r}; use positive_weight "
+            "for binary and multilabel, sample_weight for regression"
+        )
+    if positive_weight is not None and task not in ("binary", "multilabel"):
+        raise ValueError(
+            f"positive_weight is for tasks binary and multilabel, got task {task!r}; use "
+            "class_weights for multiclass, sample_weight for regression"
+        )
+    if smoothing and task == "regression":
+        raise ValueError("label_smoothing has no meaning for task 'regression'; leave it at 0")

@@ -1,0 +1,247 @@
+"""One run, start to end: data, teacher, student, test, report, export."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from coefvq import config, engine
+from coefvq.distiller import Distiller
+from coefvq.evaluation.agreement import compute_agreement
+from coefvq.evaluation.collect import Predictions, collect
+from coefvq.evaluation.metrics import compute_metrics, undefined_notes
+from coefvq.evaluation.plots import write_plots
+from coefvq.evaluation.report import terminal_table, versions, write_report
+from coefvq.evaluation.threshold import choose_threshold
+from coefvq.objective import Objective
+from coefvq.runs import RunFolder, local_rank, open_run
+from coefvq.teacher_training import TrainedTeacher, get_teacher
+from coefvq.teachers.frozen import FrozenTeacher
+from coefvq.types import TaskSpec
+
+console = Console(stderr=True)
+
+
+class Stopwatch:
+    """Seconds by phase, for the report."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Time what happens inside and add it to the phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def run(cfg: DictConfig, *, show: bool = True) -> dict[str, Any] | None:
+    """Do everything that the config says and return the report.
+
+    Args:
+        cfg: a composed config of `conf/train.yaml`.
+        show: print the table at the end.
+
+    Returns:
+        The report's dict as in `report.json`; None in a process that was launched beside the
+        first one.
+
+    Raises:
+        ValueError: for whatever a user can mend, in one sentence.
+    """
+    engine.quiet()
+    config.validate(cfg)
+    folder = open_run(cfg.run_dir, config.written(cfg), cfg.resume)
+    watch = Stopwatch()
+    with open_dict(cfg):
+        cfg.run_dir = str(folder.path)
+    with watch("data"):
+        _say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {cfg.data.get('task')}")
+        data = engine.build(cfg.data)
+        data.prepare()
+        fill_runtime(cfg, data)
+    with watch("teacher"):
+        teacher = get_teacher(cfg, data)
+        if teacher is not None:
+            _say(f"teacher  {teacher.name}, {'reused' if teacher.reused else 'trained'}")
+    if "student" in cfg.phases:
+        with watch("student"):
+            student, device = train_student(cfg, data, teacher, folder)
+    else:
+        student, device = None, torch.device("cpu")
+    if local_rank() > 0:
+        return None
+    with watch("test"):
+        report, curves = score(cfg, data, teacher, student, device)
+    if student is not None:
+        export_student(student, data, folder, report)
+    _finish(cfg, folder, data, teacher, report, curves, watch)
+    if show:
+        Console().print(terminal_table(report))
+    return report
+
+
+def fill_runtime(cfg: DictConfig, data: Any) -> None:
+    """Write what only the data know into `cfg.runtime`."""
+    cfg.runtime.task = data.task.kind
+    cfg.runtime.num_outputs = data.task.num_outputs
+    cfg.runtime.num_privileged = data.num_privileged
+    cfg.runtime.vocab_size = data.vocab_size
+
+
+def train_student(
+    cfg: DictConfig, data: Any, teacher: TrainedTeacher | None, folder: RunFolder
+) -> tuple[torch.nn.Module, torch.device]:
+    """Train the student and return it with the device that it is on."""
+    engine.seed_everything(cfg.seed)
+    student = engine.build(cfg.student)
+    objective = Objective(
+        engine.build(cfg.objective.terms), OmegaConf.to_container(cfg.objective.weights)
+    )
+    distiller = Distiller(
+        student,
+        objective,
+        None if teacher is None else FrozenTeacher(teacher.module),
+        task=data.task,
+        optimizer=engine.partial(cfg.optimizer),
+        scheduler=engine.partial(cfg.scheduler),
+    )
+    logger = engine.build(cfg.logger) if cfg.logger is not None else False
+    trainer = engine.make_trainer(cfg, folder.path, logger=logger, label=f"student {cfg.name}")
+    if logger:
+        logger.log_hyperparams(config.plain(cfg))
+    engine.fit(
+        trainer, distiller, data.train_dataloader(), data.val_dataloader(), folder.checkpoint
+    )
+    return student.to(engine.device_of(trainer)).eval(), engine.device_of(trainer)
+
+
+def score(
+    cfg: DictConfig,
+    data: Any,
+    teacher: TrainedTeacher | None,
+    student: torch.nn.Module | None,
+    device: torch.device,
+) -> tuple[dict[str, Any], dict[str, Predictions]]:
+    """Test teacher and student with the same metrics, thresholds chosen on validation clips.
+
+    Returns:
+        The report's `test` and `threshold` parts, and the test predictions by name.
+    """
+    models: dict[str, Any] = {}
+    if teacher is not None:
+        models["teacher"] = FrozenTeacher(teacher.module)
+    if student is not None:
+        models["student"] = lambda batch: student(batch.public())
+    report: dict[str, Any] = {"test": {}, "threshold": {}}
+    curves: dict[str, Predictions] = {}
+    for name, model in models.items():
+        val = collect(model, data.val_dataloader(), device=device)
+        test = collect(model, data.test_dataloader(), device=device)
+        threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
+        report["threshold"][name] = threshold
+        report["test"][name] = metrics_of(test, data.task, threshold)
+        curves[name] = test
+    if len(curves) == 2:
+        report["test"]["agreement"] = compute_agreement(
+            curves["student"].logits,
+            curves["teacher"].logits,
+            data.task,
+            student_threshold=report["threshold"]["student"],
+            teacher_threshold=report["threshold"]["teacher"],
+        )
+    return report, curves
+
+
+def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict[str, float]:
+    """The task's metrics of some predictions."""
+    return compute_metrics(
+        predictions.logits,
+        predictions.labels,
+        task,
+        label_mask=predictions.label_mask,
+        threshold=threshold,
+    )
+
+
+def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[str]:
+    """Why a metric of the test split may have no value."""
+    first = next(iter(curves.values()))
+    return undefined_notes(first.labels, task, label_mask=first.label_mask)
+
+
+def export_student(
+    student: torch.nn.Module, data: Any, folder: RunFolder, report: dict[str, Any]
+) -> None:
+    """Write all that serving needs: weights, config, tokenizer, reading, task, threshold."""
+    student.cpu().save_pretrained(
+        folder.student,
+        tokenizer=data.tokenizer,
+        metadata={
+            "task": dataclasses.asdict(data.task),
+            "inputs": dataclasses.asdict(data.inputs),
+            "threshold": report["threshold"]["student"],
+        },
+        overwrite=True,
+    )
+
+
+def _finish(
+    cfg: DictConfig,
+    folder: RunFolder,
+    data: Any,
+    teacher: TrainedTeacher | None,
+    report: dict[str, Any],
+    curves: dict[str, Predictions],
+    watch: Stopwatch,
+) -> None:
+    report |= {
+        "recipe": cfg.name,
+        "task": data.task.name,
+        "task_kind": data.task.kind,
+        "seed": cfg.seed,
+        "notes": undefined_notes_of(curves, data.task),
+        "data": data.describe(),
+        "data_fingerprint": data.fingerprint,
+        "teacher_name": None if teacher is None else teacher.name,
+        "teacher_fingerprint": None if teacher is None else teacher.fingerprint,
+        "versions": versions(),
+        "command": "python -m coefvq.train " + shlex.join(sys.argv[1:]),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "paths": {
+            "report": str(folder.path / "report.md"),
+            "checkpoint": str(folder.checkpoint) if folder.checkpoint.exists() else None,
+            "student": str(folder.student) if folder.student.exists() else None,
+            "teacher": None if teacher is None else str(teacher.folder),
+        },
+    }
+    with watch("report"):
+        pictures = write_plots(
+            folder.plots,
+            task=data.task,
+            predictions=curves,
+            metrics_csv=folder.path / "logs" / "metrics.csv",
+            thresholds=report["threshold"],
+        )
+    report["plots"] = [str(Path(p).relative_to(folder.path)) for p in pictures]
+    report["seconds"] = {k: round(v, 2) for k, v in watch.seconds.items()}
+    write_report(folder.path, report)
+
+
+def _say(line: str) -> None:
+    if local_rank() == 0:
+        console.print(line, highlight=False)

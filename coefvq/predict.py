@@ -1,0 +1,206 @@
+"""`python -m coefvq.predict model=…/student clips=folder out=scores.parquet`: score any clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pandas
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from coefvq import config
+from coefvq.types import Clip, InputSpec, TaskSpec
+
+PART = 256  # clips per part file: what a killed run loses at most
+
+
+def predict(
+    model: str | Path,
+    clips: str | Path,
+    *,
+    out: str | Path,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+    batch_size: int = 16,
+    device: str = "auto",
+    on_bad_clip: str = "skip",
+) -> pandas.DataFrame:
+    """Score clips with an exported student and write one row per clip.
+
+    Args:
+        model: a folder written by a run (`runs/…/student`).
+        clips: a folder (every video file below it; they have no text), or a manifest with the
+            columns id, path and the model's text fields.
+        out: a Parquet file. Parts are kept in `<out>.parts` until all clips are done, so a killed
+            call goes on where it was.
+        root: where a manifest's paths start; default: the manifest's folder.
+        overwrite: replace `out` if it exists.
+        batch_size: clips per forward pass; scores do not depend on it.
+        device: `"auto"`, `"cpu"` or `"cuda"`.
+        on_bad_clip: `"skip"` gives an unreadable clip a row with the reason and no score; `"error"`
+            stops at it.
+
+    Returns:
+        Columns id, path, the scores (see `score_columns`), and `problem` (empty where all is well).
+
+    Raises:
+        ValueError: if there is nothing to score, `out` exists, or a clip cannot be read.
+    """
+    from coefvq.data.clip_list import list_clips
+    from coefvq.data.reader import ClipReader
+    from coefvq.data.text import load_tokenizer
+    from coefvq.modules.pretrained import load_metadata
+    from coefvq.students.load import load_student
+
+    out = Path(out)
+    if on_bad_clip not in ("skip", "error"):
+        raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if out.exists() and not overwrite:
+        raise ValueError(f"out={out} exists; add overwrite=true or give another name")
+    student = load_student(model).eval()
+    metadata = load_metadata(model)
+    task = TaskSpec(**metadata["task"])
+    inputs = InputSpec(**metadata["inputs"])
+    reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)
+    found = list_clips(clips, root=root, text=inputs.text_fields)
+    target = torch.device(_device(device))
+    student.to(target)
+    parts = out.with_name(out.name + ".parts")
+    done = _enter_parts(parts, model, found)
+    todo = [clip for clip in found if clip.id not in done]
+    chunks = [todo[i : i + PART] for i in range(0, len(todo), PART)]
+    console = Console(stderr=True)
+    for chunk in chunks:
+        rows: list[dict[str, Any]] = []
+        batches = [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+        for some in track(batches, description="clips", console=console):
+            rows.extend(_score(some, reader, student, task, metadata, target, on_bad_clip))
+        number = len(list(parts.glob("*.parquet")))
+        _write(pandas.DataFrame(rows), parts / f"{number:06d}.parquet")
+    table = pandas.concat([pandas.read_parquet(p) for p in sorted(parts.glob("*.parquet"))])
+    order = {clip.id: i for i, clip in enumerate(found)}
+    table = table.sort_values("id", key=lambda ids: ids.map(order)).reset_index(drop=True)
+    _write(table, out)
+    shutil.rmtree(parts)
+    return table
+
+
+def score_columns(logits: Tensor, task: TaskSpec, threshold: Any) -> dict[str, list]:
+    """Turn logits into a table's columns.
+
+    Args:
+        logits: (N,), (N, C) or (N, L), see `TaskSpec`.
+        task: what they mean.
+        threshold: chosen on validation clips: a number for binary, L numbers for multilabel.
+
+    Returns:
+        Binary: `probability` of the second class and `prediction`. Multiclass: `p_<class>` and
+        `prediction`. Multilabel: `p_<label>` and `prediction`, the labels joined by `|`.
+        Regression: `score`.
+    """
+    if task.kind == "regression":
+        return {"score": logits.tolist()}
+    if task.kind == "binary":
+        p = logits.sigmoid()
+        names = [task.classes[int(x >= threshold)] for x in p]
+        return {"probability": p.tolist(), "prediction": names}
+    p = logits.softmax(-1) if task.kind == "multiclass" else logits.sigmoid()
+    columns = {f"p_{name}": p[:, i].tolist() for i, name in enumerate(task.classes)}
+    if task.kind == "multiclass":
+        names = [task.classes[int(i)] for i in p.argmax(-1)]
+    else:
+        chosen = p >= torch.as_tensor(threshold)
+        names = [
+            "|".join(n for n, on in zip(task.classes, row, strict=True) if on) for row in chosen
+        ]
+    return columns | {"prediction": names}
+
+
+def _score(
+    clips: Sequence[Clip],
+    reader: Any,
+    student: torch.nn.Module,
+    task: TaskSpec,
+    metadata: dict[str, Any],
+    device: torch.device,
+    on_bad_clip: str,
+) -> Iterator[dict[str, Any]]:
+    from coefvq.data.media import UnreadableClip
+    from coefvq.data.reader import collate
+
+    samples, problems = [], {}
+    for clip in clips:
+        try:
+            samples.append(reader.read(clip))
+        except UnreadableClip as error:
+            if on_bad_clip == "error":
+                raise
+            problems[clip.id] = str(error)
+    columns: dict[str, list] = {}
+    if samples:
+        with torch.no_grad():
+            logits = student(collate(samples).to(device).public()).logits.float().cpu()
+        columns = score_columns(logits, task, metadata["threshold"])
+    place = {sample.id: i for i, sample in enumerate(samples)}
+    for clip in clips:
+        values = {k: v[place[clip.id]] for k, v in columns.items()} if clip.id in place else {}
+        problem = problems.get(clip.id, "")
+        yield {"id": clip.id, "path": str(clip.path), **values, "problem": problem}
+
+
+def _enter_parts(parts: Path, model: str | Path, clips: Sequence[Clip]) -> set[str]:
+    """Make the folder of parts, or find what an earlier call of the same kind left there."""
+    import hashlib
+
+    weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
+    listing = "\n".join(str(dataclasses.asdict(clip)) for clip in clips)
+    stamp = hashlib.sha256(f"{weights}\n{listing}".encode()).hexdigest()
+    parts.mkdir(parents=True, exist_ok=True)
+    stamp_file = parts / "stamp"
+    if not stamp_file.exists():
+        stamp_file.write_text(stamp)
+    elif stamp_file.read_text() != stamp:
+        raise ValueError(
+            f"{parts} holds parts of another model or other clips; remove it or give another out"
+        )
+    done = [pandas.read_parquet(p, columns=["id"]) for p in sorted(parts.glob("*.parquet"))]
+    return {name for table in done for name in table["id"]}
+
+
+def _write(table: pandas.DataFrame, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(temporary, index=False)
+    temporary.replace(path)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device={name}, but no CUDA device is here; use device=cpu")
+    return name
+
+
+@hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="predict")
+def _main(cfg: DictConfig) -> None:
+    with config.one_sentence():
+        words = {str(k): v for k, v in cfg.items()}
+        out = cfg.out
+        table = predict(words.pop("model"), words.pop("clips"), **words)
+        bad = int((table["problem"] != "").sum())
+        print(f"{len(table)} clips in {out}" + (f", {bad} of them unreadable" if bad else ""))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,156 @@
+"""Run folders: made once, never overwritten, continued only when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Keys that say where and how to go on, not what to compute.
+_NOT_COMPARED = ("run_dir", "resume", "cache_dir", "runtime", "logger")
+_ENVIRONMENT = "COEFVQ_RUN_DIR"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder itself.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The composed config, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def report(self) -> Path:
+        """The finished run's report; its existence means that the run is finished."""
+        return self.path / "report.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last epoch's Lightning checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def student(self) -> Path:
+        """The exported student: all that serving needs."""
+        return self.path / "student"
+
+    @property
+    def plots(self) -> Path:
+        """PNG pictures."""
+        return self.path / "plots"
+
+
+def default_run_dir(name: str, task: str, seed: int) -> Path:
+    """`runs/<name>-<task>-s<seed>-<time>`, with a number behind it if that is taken."""
+    stem = f"{name}-{task}-s{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = Path("runs") / stem, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{stem}-{number}"
+    return path
+
+
+def local_rank() -> int:
+    """This process's place on its machine, 0 where nothing was launched."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def open_run(path: str | Path | None, config: dict[str, Any], resume: bool) -> RunFolder:
+    """Make the folder of a run, or enter it again when `resume` says so.
+
+    Args:
+        path: where; None: `default_run_dir`.
+        config: the composed config, compared with the stored one when resuming.
+        resume: go on with an unfinished run. A folder that does not exist yet is simply made, so
+            that a preempted job can always be started with `resume=true`.
+
+    Raises:
+        ValueError: if the folder holds a run and `resume` is off, if the run in it is finished, or
+            if its config was another one.
+    """
+    if local_rank() > 0:
+        # A process launched beside ours: the first process has made the folder.
+        given = os.environ.get(_ENVIRONMENT) or path
+        if given is None:
+            raise ValueError(
+                "several processes were started but run_dir is not set, so that each would make a "
+                "folder of its own; add run_dir=runs/<name>"
+            )
+        return RunFolder(Path(given).absolute())
+    if path is None:
+        if resume:
+            raise ValueError("resume=true needs the folder to go on with: add run_dir=runs/<name>")
+        path = default_run_dir(config["name"], str(config["data"].get("task")), config["seed"])
+    run = RunFolder(Path(path).absolute())
+    if run.path.exists() and not run.path.is_dir():
+        raise ValueError(f"run_dir={path} is a file; give a folder")
+    if run.report.exists():
+        raise ValueError(
+            f"{path} holds a finished run ({run.report.name} exists); choose another run_dir, or "
+            "read it with python -m coefvq.evaluate run=" + str(path)
+        )
+    if run.config.exists():
+        if not resume:
+            raise ValueError(
+                f"{path} holds an unfinished run; add resume=true to go on with it, or choose "
+                "another run_dir"
+            )
+        stored = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        changed = differing_keys(stored, config)
+        if changed:
+            raise ValueError(
+                f"{path} was started with other settings ({'; '.join(changed[:6])}); give the "
+                "same ones to resume, or choose another run_dir"
+            )
+    elif run.path.exists() and any(run.path.iterdir()):
+        raise ValueError(f"run_dir={path} exists and is not empty; choose another folder")
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_text(run.config, yaml.safe_dump(config, sort_keys=False))
+    os.environ[_ENVIRONMENT] = str(run.path)
+    return run
+
+
+def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """`key: stored -> given` for every dotted key that differs, without the bookkeeping keys."""
+    left, right = flatten(stored), flatten(given)
+    missing = object()
+    return [
+        f"{key}: {left.get(key)!r} -> {right.get(key)!r}"
+        for key in sorted(left.keys() | right.keys())
+        if key.split(".")[0] not in _NOT_COMPARED
+        and left.get(key, missing) != right.get(key, missing)
+    ]
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested dict as dotted keys; lists are values."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new text, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON the same way."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

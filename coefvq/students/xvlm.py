@@ -1,0 +1,93 @@
+"""X-VLM as a student: it reads frames, text and sound, and never a privileged feature."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+from torch import nn
+
+from coefvq.modules.checkpoints import Pretrained
+from coefvq.modules.frames import FrameConfig, FrameProcessor
+from coefvq.modules.heads import TaskHead
+from coefvq.modules.pretrained import PretrainedMixin
+from coefvq.modules.xvlm import XVLM, XVLMConfig
+from coefvq.types import Batch, StudentOutput
+
+
+class XVLMStudent(PretrainedMixin, nn.Module):
+    """X-VLM trunk and a task head.
+
+    Args:
+        num_outputs: width of the head, `TaskSpec.num_outputs`.
+        trunk: shape of the trunk.
+        frames: how frames are prepared.
+        head_dropout: on the head's hidden layer.
+        pretrained: weights to start from; None: random.
+
+    Example:
+        >>> import torch
+        >>> from coefvq.modules.vision import ConvEncoderConfig
+        >>> trunk = XVLMConfig(
+        ...     vocab_size=30, vision=ConvEncoderConfig(widths=(8, 8), width=8), width=8, heads=2,
+        ...     text_layers=1, cross_layers=1, cls_token_id=2,
+        ... )
+        >>> student = XVLMStudent(1, trunk, FrameConfig(size=16, mode="crop")).eval()
+        >>> frames = torch.zeros(3, 2, 3, 32, 32, dtype=torch.uint8)
+        >>> batch = Batch(ids=("a", "b", "c"), frames=frames, frame_mask=torch.ones(3, 2).bool())
+        >>> student(batch).logits.shape
+        torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        num_outputs: int,
+        trunk: XVLMConfig,
+        frames: FrameConfig,
+        *,
+        head_dropout: float = 0.0,
+        pretrained: Pretrained | None = None,
+    ) -> None:
+        super().__init__()
+        self.frames = FrameProcessor(frames)
+        self.trunk = XVLM(trunk)
+        self.head = TaskHead(self.trunk.features_width, num_outputs, head_dropout)
+        if pretrained is not None:
+            pretrained.load_into(self.trunk)
+
+    def forward(self, batch: Batch) -> StudentOutput:
+        """Answer a batch; only its public part is read."""
+        pixels = self.frames(batch.frames, self.trunk.dtype)
+        features = self.trunk(
+            pixels,
+            batch.frame_mask,
+            batch.input_ids,
+            batch.text_mask,
+            batch.audio,
+            batch.audio_mask,
+        )
+        return StudentOutput(logits=self.head(features), features=features)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Plain values that say the architecture."""
+        return {
+            "num_outputs": self.head.num_outputs,
+            "trunk": self.trunk.config.to_dict(),
+            "frames": dataclasses.asdict(self.frames.config),
+            "head_dropout": self.head.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, Any]) -> Self:
+        """Make the student, randomly initialised, from what `config` gave."""
+        return cls(
+            values["num_outputs"],
+            XVLMConfig.from_dict(values["trunk"]),
+            FrameConfig(**values["frames"]),
+            head_dropout=values["head_dropout"],
+        )
+
+
+__all__ = ["XVLMStudent"]

@@ -1,0 +1,167 @@
+"""Get the teacher of a run: load it, find it under its fingerprint, or train it first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+import coefvq
+from coefvq import engine
+from coefvq.data.home import cache_home
+from coefvq.distiller import Distiller
+from coefvq.losses import SupervisedLoss
+from coefvq.objective import Objective
+from coefvq.runs import local_rank, write_json
+from coefvq.types import Batch
+
+
+@dataclass(frozen=True)
+class TrainedTeacher:
+    """A teacher that is ready to teach.
+
+    Args:
+        module: the network (not yet frozen).
+        name: what reports call it.
+        fingerprint: hash of architecture, training, seed and data; of the weights when a
+            checkpoint was given.
+        folder: where it is kept, in `save_pretrained` form.
+        seconds: what its training took, 0 if it was loaded.
+        reused: whether it was found or loaded rather than trained.
+    """
+
+    module: nn.Module
+    name: str
+    fingerprint: str
+    folder: Path
+    seconds: float
+    reused: bool
+
+
+def get_teacher(cfg: DictConfig, data: Any) -> TrainedTeacher | None:
+    """Load `teacher.checkpoint`, or reuse or train the teacher that the config describes.
+
+    Training uses the run's own data and engine, on labelled clips only, with the numbers of
+    `teacher.training`. The result lives under the cache folder by fingerprint; two runs that
+    want the same teacher wait for one training. A killed training goes on where it was.
+
+    Returns:
+        None for `teacher=none`.
+
+    Raises:
+        ValueError: if a checkpoint does not fit the task, or privileged features are missing.
+    """
+    if cfg.teacher.model is None:
+        return None
+    if cfg.teacher.checkpoint is not None:
+        return _load(cfg, data, Path(cfg.teacher.checkpoint))
+    settings = teacher_settings(cfg, data)
+    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    folder = cache_home(cfg.cache_dir) / "teachers" / f"{cfg.teacher.name}-{fingerprint[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if local_rank() > 0:
+        return _find_or_train(cfg, data, folder, fingerprint, settings)
+    with FileLock(folder / "lock"):
+        return _find_or_train(cfg, data, folder, fingerprint, settings)
+
+
+def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
+    """Everything that decides what the trained teacher's weights will be."""
+    trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(trainer, dict)
+    kept = ("precision", "gradient_clip_val", "accumulate_grad_batches", "devices", "strategy")
+    teacher = OmegaConf.to_container(cfg.teacher, resolve=True)
+    assert isinstance(teacher, dict)
+    teacher.pop("checkpoint")
+    return {
+        "teacher": teacher,
+        "optimizer": OmegaConf.to_container(cfg.optimizer, resolve=True),
+        "scheduler": OmegaConf.to_container(cfg.scheduler, resolve=True),
+        "trainer": {key: trainer.get(key) for key in kept},
+        "batch_size": data.batch_size,
+        "seed": cfg.seed,
+        "data": data.fingerprint,
+        "coefvq": coefvq.__version__,
+    }
+
+
+def _find_or_train(
+    cfg: DictConfig, data: Any, folder: Path, fingerprint: str, settings: dict[str, Any]
+) -> TrainedTeacher:
+    done, model_folder = folder / "teacher.json", folder / "model"
+    if done.exists():
+        module = get_class(cfg.teacher.model["_target_"]).from_pretrained(model_folder)
+        return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, 0.0, True)
+    start = time.perf_counter()
+    module = train_teacher(cfg, data, folder)
+    seconds = time.perf_counter() - start
+    if local_rank() == 0:
+        module.save_pretrained(
+            model_folder,
+            tokenizer=data.tokenizer,
+            metadata={"privileged": data.normalizer and data.normalizer.to_dict()},
+            overwrite=True,  # what is there is the rest of a save that was killed
+        )
+        write_json(done, {"fingerprint": fingerprint, "seconds": seconds, "settings": settings})
+    return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, seconds, False)
+
+
+def train_teacher(cfg: DictConfig, data: Any, folder: Path) -> nn.Module:
+    """Train the model of `cfg.teacher` on the labelled clips with the supervised loss."""
+    training = cfg.teacher.training
+    engine.seed_everything(cfg.seed)
+    module = engine.build(cfg.teacher.model)
+    objective = Objective(
+        {"task": SupervisedLoss(task=data.task.kind, label_smoothing=training.label_smoothing)},
+        {"task": 1.0},
+    )
+    distiller = Distiller(
+        module,
+        objective,
+        task=data.task,
+        optimizer=engine.partial(cfg.optimizer, lr=training.lr, weight_decay=training.weight_decay),
+        scheduler=engine.partial(cfg.scheduler),
+        inputs={"whole": Batch.whole, "public": Batch.public}[cfg.teacher.inputs],
+    )
+    trainer = engine.make_trainer(
+        cfg, folder, label=f"teacher {cfg.teacher.name}", max_steps=training.max_steps
+    )
+    last = folder / "checkpoints" / "last.ckpt"
+    engine.fit(trainer, distiller, data.labelled_dataloader(), data.val_dataloader(), last)
+    trainer.strategy.barrier()
+    return module.cpu()
+
+
+def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:
+    expected = get_class(cfg.teacher.model["_target_"])
+    if not path.is_dir():
+        raise ValueError(
+            f"teacher.checkpoint={path} is not a folder; give one written by save_pretrained, for "
+            "instance the teacher folder named in an earlier report"
+        )
+    module = expected.from_pretrained(path)
+    _check_fits(module, cfg, data, path)
+    digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+    return TrainedTeacher(module, cfg.teacher.name, digest, path.absolute(), 0.0, True)
+
+
+def _check_fits(module: nn.Module, cfg: DictConfig, data: Any, path: Path) -> None:
+    wanted = {"num_outputs": data.task.num_outputs}
+    if cfg.teacher.inputs == "whole":
+        wanted["num_privileged"] = data.num_privileged
+    for name, number in wanted.items():
+        found = module.config.get(name)
+        if found != number:
+            raise ValueError(
+                f"teacher.checkpoint={path} has {name}={found}, but task {data.task.name!r} on "
+                f"this data needs {number}; give a teacher trained for this task, or "
+                "teacher.checkpoint=null to train one"
+            )

@@ -1,0 +1,45 @@
+"""A trained module as a supplier of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from coefvq.types import Batch, StudentOutput, TeacherOutput
+
+
+class FrozenTeacher:
+    """A frozen module in eval mode.
+
+    Not an `nn.Module` itself, so that no checkpoint, optimizer or wrapper of the student ever
+    sees its weights.
+
+    Args:
+        module: answers a batch with logits; a student will do (self-distillation). It is put in
+            eval mode and takes no gradient from here on.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self._device: torch.device | None = None
+
+    def __call__(self, batch: Batch) -> TeacherOutput:
+        """Answer a batch on its own device, without gradients.
+
+        `no_grad`, not `inference_mode`: tensors made under the latter break losses whose backward
+        needs them.
+        """
+        device = batch.frames.device
+        if device != self._device:
+            self.module.to(device)
+            self._device = device
+        answer: Callable[[Batch], StudentOutput | TeacherOutput] = self.module
+        with torch.no_grad():
+            output = answer(batch)
+        features = None if output.features is None else output.features.detach()
+        return TeacherOutput(logits=output.logits.detach(), features=features)
+
+
+__all__ = ["FrozenTeacher"]

@@ -1,0 +1,77 @@
+from coefvq.evaluation.report_page import page, rows_of, shown, table
+
+
+def test_rows_put_models_side_by_side():
+    test = {"teacher": {"f1": 0.8, "ece": None}, "student": {"f1": 0.6, "ece": 0.1, "n": 5.0}}
+    names, rows = rows_of(test)
+    assert names == ["teacher", "student", "student − teacher"]
+    assert rows == [
+        ("F1", ["0.8000", "0.6000", "-0.2000"]),
+        ("ECE (lower is better)", ["undefined", "0.1000", ""]),
+    ]
+    assert rows_of({"student": {"srcc": 0.5}}) == (["student"], [("SRCC", ["0.5000"])])
+    assert rows_of({}) == ([], [])
+
+
+def test_page_says_everything_once():
+    text = page(
+        {
+            "label": "cpfd margin",
+            "recipe": "cpfd",
+            "task": "faults",
+            "seed": 3,
+            "command": "python -m coefvq.train +recipe=cpfd",
+            "test": {
+                "teacher": {"f1": 0.8, "n": 12.0},
+                "student": {"f1": 0.6, "n": 12.0, "prevalence": 0.25},
+                "agreement": {"kl": 0.5},
+                "gap_closed": 0.375,
+            },
+            "threshold": {"teacher": None, "student": [0.25, 0.5]},
+            "notes": ["a sentence"],
+            "plots": ["plots/losses.png"],
+            "data": {"clips": 10, "splits": {"train": {"clips": 7}, "val": {"clips": 3, "x": 0.5}}},
+            "skipped_clips": [{"id": "b", "path": "b.mp4", "reason": "cut | short"}, "c"],
+            "seconds": {"data": 1.0, "student": 2.25},
+            "peak_memory_mb": 500,
+            "versions": {"torch": "2"},
+            "paths": {"report": "r.md", "checkpoint": None},
+            "data_fingerprint": "abc",
+        }
+    )
+    for part in (
+        "# cpfd margin on faults, seed 3",
+        "| F1 | 0.8000 | 0.6000 | -0.2000 |",
+        "12 labelled test clips; 25.0% positive; threshold of the student: 0.250, 0.500 (",
+        "| KL(teacher ‖ student) in nats | 0.5000 |",
+        "gap closed: 0.3750",
+        "- a sentence",
+        "![losses.png](plots/losses.png)",
+        "- clips: 10",
+        "| val | 3 | 0.5 |",
+        "2 could not be read:",
+        "| b | b.mp4 | cut \\| short |",
+        "| all | 3.2 s |",
+        "| peak memory | 500 MB |",
+        "| torch | 2 |",
+        "| report | `r.md` |",
+        "| data fingerprint | `abc` |",
+    ):
+        assert text.count(part) == 1, part
+    assert "checkpoint" not in text
+
+
+def test_long_lists_of_skipped_clips_are_cut_and_counted():
+    text = page({"skipped_clips": [{"id": f"clip{k}"} for k in range(120)]})
+    assert "120 could not be read" in text and "and 70 more" in text
+    assert text.count("| clip") == 50
+    assert "None." in page({"skipped_clips": []})
+
+
+def test_an_empty_report_is_a_page():
+    assert page({}) == "# Run\n"
+
+
+def test_small_words():
+    assert shown(None) == "undefined" and shown(0.12345) == "0.1235" and shown(3) == "3"
+    assert table(("a", "b"), [(1, "x|y")]) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"

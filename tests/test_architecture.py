@@ -1,0 +1,92 @@
+"""The house keeps its shape: who may import whom, and how large a file may grow."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "coefvq"
+
+# What each room may import of coefvq itself. One direction only; see CONTRIBUTING.md.
+ALLOWED = {
+    "losses": {"losses"},
+    "objective": {"losses"},
+    "types": set(),
+    "modules": {"types", "modules"},
+    "students": {"types", "modules", "students"},
+    "teachers": {"types", "modules", "teachers"},
+    "data": {"types", "data"},
+    "evaluation": {"types", "evaluation"},
+    "optim": set(),
+    "callbacks": {"types"},
+    "config": {"losses"},
+    "distiller": {"types", "objective", "optim", "evaluation"},
+}
+# What each room must not import from outside.
+FORBIDDEN = {
+    "losses": {"lightning", "hydra", "omegaconf", "transformers", "numpy", "pandas", "wandb"},
+    "objective": {"lightning", "hydra", "omegaconf", "transformers"},
+    "modules": {"lightning", "hydra", "omegaconf"},
+    "students": {"lightning", "hydra", "omegaconf"},
+    "teachers": {"lightning", "hydra", "omegaconf"},
+    "evaluation": {"lightning", "hydra", "omegaconf"},
+    "data": {"hydra", "omegaconf"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it, outside `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write absolute imports"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_the_files_are_found():
+    assert len(FILES) > 20
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_follow_the_arrows(path):
+    here = room(path)
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("coefvq.")}
+    if here in ALLOWED:
+        assert ours - {"__version__"} <= ALLOWED[here], f"{here} may import {ALLOWED[here]}"
+    outside = {name.split(".")[0] for name in imports(path)}
+    assert not outside & FORBIDDEN.get(here, set())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_holds_one_idea(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_the_top_level_is_the_frame():
+    expected = {
+        "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
+        "constraints.txt", "coefvq", "recipes", "conf", "tests", "notebooks",
+    }  # fmt: skip
+    made = {"runs", "build", "dist", "outputs", "wandb"}
+    found = {p.name for p in ROOT.iterdir() if not p.name.startswith(".")}
+    assert found - made - {p for p in found if p.endswith(".egg-info")} <= expected

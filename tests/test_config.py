@@ -1,0 +1,92 @@
+import errno
+
+import pytest
+from omegaconf import OmegaConf
+
+from coefvq import config
+
+
+def composed(**changes):
+    cfg = OmegaConf.create(
+        {
+            "seed": 1,
+            "phases": ["teacher", "student"],
+            "train_on": "all",
+            "objective": {
+                "distill_weight": 0.5,
+                "temperature": 1.0,
+                "confidence": "margin",
+                "weights": {"cpfd": 1.0},
+                "terms": {"cpfd": {}},
+            },
+        }
+    )
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key.replace("__", "."), value, force_add=True)
+    return cfg
+
+
+def test_a_good_config_passes():
+    config.validate(composed())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"recipe": "cpfd"}, "taken as a plain value"),
+        (
+            {"objective__distill_weight": 1.5},
+            r"distill_weight must be a number in \[0, 1\], got 1.5",
+        ),
+        ({"objective__distill_weight": "half"}, r"must be a number in \[0, 1\], got 'half'"),
+        ({"objective__temperature": 0}, r"temperature must be a number in \(0, inf\), got 0"),
+        ({"objective__temperature": float("nan")}, "got nan"),
+        ({"objective__weights__feature": 1.0}, "'cpfd', 'feature'.* but objective.terms has"),
+        ({"objective__weights__cpfd": -1.0}, "weights.cpfd must be a number"),
+        ({"objective__confidence": "vibes"}, "vibes is unknown; choose one of .*margin"),
+        ({"seed": -1}, "seed is a whole number from 0"),
+        ({"phases": ["student", "teacher"]}, "phases is"),
+        ({"train_on": "some"}, "train_on is labelled or all"),
+    ],
+)
+def test_bad_values_get_one_sentence(changes, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        config.validate(composed(**changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_those_that_exist():
+    with pytest.raises(ValueError, match=r"recipe cfpd is unknown; choose one of cpfd, "):
+        config.check_command_line(["+recipe=cfpd"])
+    with pytest.raises(ValueError, match="needs a plus"):
+        config.check_command_line(["recipe=cpfd"])
+    config.check_command_line(["-m", "+recipe=cpfd,pfd", "objective.distill_weight=0.3"])
+
+
+def test_a_missing_folder_says_where_it_was_sought():
+    with pytest.raises(ValueError, match="nothing_here/ is neither in"):
+        config.folder("nothing_here")
+
+
+def test_errors_a_user_can_mend_leave_with_one_sentence(capsys, monkeypatch):
+    monkeypatch.delenv("COEFVQ_DEBUG", raising=False)
+    for error, said in [
+        (ValueError("give a folder"), "coefvq: give a folder"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left on the device"),
+    ]:
+        with pytest.raises(SystemExit) as left, config.one_sentence():
+            raise error
+        assert left.value.code == 2 and said in capsys.readouterr().err
+    with pytest.raises(SystemExit) as left, config.one_sentence():
+        raise KeyboardInterrupt
+    assert left.value.code == 130
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    with pytest.raises(KeyError), config.one_sentence():
+        raise KeyError("x")
+    with pytest.raises(PermissionError), config.one_sentence():
+        raise PermissionError(errno.EACCES, "denied")
+    monkeypatch.setenv("COEFVQ_DEBUG", "1")
+    with pytest.raises(ValueError, match="shown"), config.one_sentence():
+        raise ValueError("shown")

@@ -1,0 +1,109 @@
+"""Every recipe composes, every target exists and takes the arguments that it is given."""
+
+import inspect
+
+import hydra
+import pytest
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from coefvq import config
+
+RECIPES = config.recipe_names()
+GROUPS = {path.name: sorted(p.stem for p in path.glob("*.yaml"))
+          for path in config.folder("conf").iterdir() if path.is_dir()}  # fmt: skip
+RUNTIME = ["runtime.task=binary", "runtime.num_outputs=1", "runtime.num_privileged=3",
+           "runtime.vocab_size=50"]  # fmt: skip
+
+
+def compose(*overrides):
+    config.register_recipes()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+        return hydra.compose("train", overrides=[*overrides, *RUNTIME, "run_dir=runs/x"])
+
+
+def targets(node):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+def check(cfg):
+    found = list(targets(OmegaConf.to_container(cfg, resolve=True)))
+    assert found
+    for node in found:
+        given = {k: v for k, v in node.items() if not k.startswith("_")}
+        signature = inspect.signature(get_object(node["_target_"]))
+        bind = signature.bind_partial if node.get("_partial_") else signature.bind
+        bind(**given)
+
+
+def test_all_recipes_are_found():
+    assert RECIPES == ["cpfd", "label_smoothing", "logit_kd", "pfd", "self_distillation",
+                       "supervised", "teacher"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_composes_and_its_arguments_bind(name):
+    cfg = compose(f"+recipe={name}")
+    config.validate(cfg)
+    assert cfg.name == name
+    check(cfg)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_sentence_without_targets(name):
+    text = (config.folder("recipes") / f"{name}.yaml").read_text()
+    assert "_target_" not in text
+    assert text.startswith("# @package _global_\n") and f"+recipe={name}" in text
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [f"{g}={o}" for g, options in GROUPS.items() if g not in ("table",) for o in options],
+)
+def test_every_option_composes_with_cpfd(choice):
+    words = ["data.train=x.csv"] if choice == "data=manifest" else []
+    check(compose("+recipe=cpfd", choice, *words))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(config.folder("conf").rglob("*.yaml")), ids=lambda p: p.stem
+)
+def test_an_option_says_what_it_is(path):
+    text = path.read_text()
+    assert text.startswith("# "), f"{path} has no header comment"
+
+
+def test_the_sweep_turns_knobs_that_exist():
+    sweep = yaml.safe_load((config.folder("recipes") / "sweeps" / "cpfd_weights.yaml").read_text())
+    cfg = compose("+recipe=cpfd", "logger=wandb")
+    parameters = sweep["parameters"]
+    assert {"objective.distill_weight", "objective.temperature", "objective.confidence"} <= set(
+        parameters
+    )
+    for key, values in parameters.items():
+        assert OmegaConf.select(cfg, key, throw_on_missing=True) is not None, key
+        for value in values.get("values", [values.get("min"), values.get("max")]):
+            if value is None:
+                continue
+            config.validate(compose("+recipe=cpfd", "logger=wandb", f"{key}={value}"))
+    assert "+recipe=cpfd" in str(sweep["command"])
+
+
+@pytest.mark.parametrize("path", sorted((config.folder("conf") / "table").glob("*.yaml")),
+                         ids=lambda p: p.stem)  # fmt: skip
+def test_every_row_of_a_table_composes(path):
+    table = yaml.safe_load(path.read_text())
+    assert table["recipes"]
+    for row in table["recipes"]:
+        recipe, *own = row.split()
+        config.validate(compose(f"+recipe={recipe}", *own))

@@ -1,0 +1,61 @@
+import dataclasses
+
+import pytest
+import torch
+from toys import toy_batches
+
+from coefvq.types import Batch, InputSpec, StudentOutput, TaskSpec
+
+
+def test_public_hides_what_serving_does_not_have():
+    batch = dataclasses.replace(toy_batches()[0], sample_weight=torch.ones(8))
+    public = batch.public()
+    hidden = ("labels", "label_mask", "sample_weight", "privileged", "privileged_mask")
+    assert all(getattr(batch, name) is not None for name in hidden)
+    assert all(getattr(public, name) is None for name in hidden)
+    assert public.frames is batch.frames and public.ids == batch.ids
+    assert batch.whole() is batch
+
+
+def test_to_moves_every_tensor_and_keeps_the_rest():
+    batch = toy_batches()[0]
+    moved = batch.to("meta")
+    assert isinstance(moved, Batch) and moved.ids == batch.ids and moved.audio is None
+    assert moved.frames.device.type == moved.labels.device.type == "meta"
+    assert moved.frames.dtype == torch.uint8
+    output = StudentOutput(torch.zeros(2)).to("meta")
+    assert output.logits.device.type == "meta" and output.features is None
+
+
+def test_batches_are_frozen_and_have_a_length():
+    batch = toy_batches(n=5, batch_size=5)[0]
+    assert len(batch) == 5
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        batch.labels = None
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "outputs"),
+    [
+        ("binary", ("no", "yes"), 1),
+        ("multiclass", ("a", "b", "c"), 3),
+        ("multilabel", ("x", "y"), 2),
+        ("regression", (), 1),
+    ],
+)
+def test_the_head_is_as_wide_as_the_task(kind, classes, outputs):
+    assert TaskSpec("t", kind, classes).num_outputs == outputs
+
+
+def test_a_task_that_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="'ranking' is unknown; choose one of binary"):
+        TaskSpec("t", "ranking")
+    with pytest.raises(ValueError, match="needs the names of its two classes, got 3"):
+        TaskSpec("t", "binary", ("a", "b", "c"))
+    with pytest.raises(ValueError, match="at least two class names, got 1"):
+        TaskSpec("t", "multiclass", ("a",))
+
+
+def test_mel_frames_follow_from_the_seconds():
+    assert InputSpec(audio_seconds=2.0, sample_rate=16_000, hop_length=160).mel_frames == 200
+    assert InputSpec(text_fields=["a", "b"]).text_fields == ("a", "b")
