@@ -88,9 +88,10 @@ def _lay_out(media: Media, rate: int, origin: float, track: np.ndarray) -> int |
             place = place or 0
             key = (frame.format.name, frame.layout.name, frame.sample_rate)
             if key not in mixers:
-                mixers[key] = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-            for mono in mixers[key].resample(frame):
-                samples = mono.to_ndarray()[0]
+                mixers[key] = av.AudioResampler(format="fltp", rate=rate)
+            for plain in mixers[key].resample(frame):
+                # The mean of the channels: FFmpeg's own mix makes stereo copies 3 dB louder.
+                samples = plain.to_ndarray().mean(axis=0)
                 first, last = max(place, 0), min(place + len(samples), len(track))
                 if first < last:
                     track[first:last] = samples[first - place : last - place]

@@ -186,11 +186,11 @@ class ClipDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> ClipLoader:
         """Validation batches, in the manifest's order."""
-        return self._loader(self._datasets["val"], self.eval_batch_size)
+        return make_loader(self._datasets["val"], self.eval_batch_size, self.num_workers)
 
     def test_dataloader(self) -> ClipLoader:
         """Test batches, in the manifest's order."""
-        return self._loader(self._datasets["test"], self.eval_batch_size)
+        return make_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
 
     def _fingerprint(self, manifest: Manifest) -> str:
         words = self.tokenizer_name or f"trained {self.max_vocab_size}"
@@ -200,16 +200,12 @@ class ClipDataModule(lightning.LightningDataModule):
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
     def _read_all(self, manifest: Manifest) -> None:
-        needed = {
-            split: [
-                clip
-                for clip in manifest.split(split)
-                if split != "train" or self.train_on == "all" or clip.label is not None
-            ]
-            for split in SPLITS
-        }
+        needed = {split: manifest.split(split) for split in SPLITS}
+        if self.train_on == "labelled":
+            needed["train"] = [clip for clip in needed["train"] if clip.label is not None]
         policies = dict.fromkeys(SPLITS, self.inputs.sampling)
         policies["train"] = self.inputs.train_sampling
+        self._found_bad = []
         caches: dict[str, FrameCache | None] = {}
         for policy in dict.fromkeys(policies.values()):
             clips = [c for split in SPLITS if policies[split] == policy for c in needed[split]]
@@ -221,10 +217,7 @@ class ClipDataModule(lightning.LightningDataModule):
         bad = {clip.id for clip in self._found_bad}
         if bad:
             _log.warning("%d clips cannot be read and are left out", len(bad))
-        self.splits = {
-            split: [clip for clip in manifest.split(split) if clip.id not in bad]
-            for split in SPLITS
-        }
+        self.splits = {s: [c for c in manifest.split(s) if c.id not in bad] for s in SPLITS}
         usable = {s: [c for c in needed[s] if c.id not in bad] for s in SPLITS}
         usable["labelled"] = [clip for clip in usable["train"] if clip.label is not None]
         policies["labelled"] = policies["train"]
@@ -232,8 +225,8 @@ class ClipDataModule(lightning.LightningDataModule):
         for name, clips in usable.items():
             if not clips:
                 raise ValueError(
-                    f"no {name} clip can be used: {len(bad)} unreadable clips were left out; "
-                    "repair them or set data.on_bad_clip=error to see them"
+                    f"no {name} clip is left ({len(bad)} unreadable clips were skipped); add "
+                    "clips, or set data.on_bad_clip=error to see what is wrong with them"
                 )
             self._datasets[name] = ClipDataset(
                 clips,
@@ -256,12 +249,7 @@ class ClipDataModule(lightning.LightningDataModule):
             batch_size=self.batch_size,
             labelled_per_batch=labelled_per_batch,
         )
-        return self._loader(dataset, self.batch_size, sampler)
-
-    def _loader(
-        self, dataset: ClipDataset, batch_size: int, sampler: EpochShuffle | None = None
-    ) -> ClipLoader:
-        return make_loader(dataset, batch_size, self.num_workers, sampler)
+        return make_loader(dataset, self.batch_size, self.num_workers, sampler)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -129,8 +129,7 @@ class Media:
             self.video_packets: list[Any] = []
             self.sound_packets: list[Any] = []
             self._ticks: list[tuple[int | None, bool, bool, int]] = []
-            self._data_end = 0.0
-            self.sound_start: float | None = None
+            self._ends: dict[int, int] = {}
             self._demux(sound_seconds)
         except UnreadableClip:
             self.close()
@@ -145,26 +144,27 @@ class Media:
         return self._stack.enter_context(av.open(name, **_OPEN_OPTIONS))
 
     def _demux(self, sound_seconds: float) -> None:
+        video = -1 if self.video is None else self.video.index
+        sound = -1 if self.sound is None else self.sound.index
+        sound_ticks = 0.0
+        if self.sound is not None:
+            # A second of margin: sound may start before the picture.
+            sound_ticks = (sound_seconds + 1) / float(self.sound.time_base)
+        sound_first: int | None = None
         try:
             for packet in self.container.demux():
-                if not packet.size or packet.time_base is None:
+                if not packet.size:
                     continue
-                stream = packet.stream_index
-                length = packet.duration or 0
-                if packet.pts is not None:
-                    self._data_end = max(
-                        self._data_end, float((packet.pts + length) * packet.time_base)
-                    )
-                if self.video is not None and stream == self.video.index:
-                    self._ticks.append((packet.pts, packet.is_keyframe, packet.is_discard, length))
+                stream, pts, length = packet.stream_index, packet.pts, packet.duration or 0
+                if pts is not None:
+                    self._ends[stream] = max(self._ends.get(stream, 0), pts + length)
+                if stream == video:
+                    self._ticks.append((pts, packet.is_keyframe, packet.is_discard, length))
                     if self._keep:
                         self.video_packets.append(packet)
-                elif self.sound is not None and stream == self.sound.index:
-                    time = float((packet.pts or 0) * packet.time_base)
-                    if self.sound_start is None:
-                        self.sound_start = time
-                    # A second of margin: sound may start before the picture.
-                    if time - self.sound_start <= sound_seconds + 1:
+                elif stream == sound:
+                    sound_first = (pts or 0) if sound_first is None else sound_first
+                    if (pts or 0) - sound_first <= sound_ticks:
                         self.sound_packets.append(packet)
         except av.FFmpegError:
             # Damage in the middle: what was read so far counts, and `truncated` tells the rest.
@@ -174,9 +174,7 @@ class Media:
     def packets(self, first: int, last: int) -> Iterator[tuple[int, Any]]:
         """Yield (number, packet) of the video packets `first` to `last`, both included."""
         if self._keep:
-            yield from zip(
-                range(first, last + 1), self.video_packets[first : last + 1], strict=True
-            )
+            yield from enumerate(self.video_packets[first : last + 1], first)
             return
         number = -1
         with contextlib.closing(self._open()) as again:
@@ -186,6 +184,12 @@ class Media:
                     yield number, packet
                 if number >= last:
                     return
+
+    @property
+    def sound_start(self) -> float | None:
+        """When the sound starts, in seconds; None where there is none or it has no times."""
+        first = self.sound_packets[0].pts if self.sound_packets else None
+        return None if first is None else first * float(self.sound.time_base)
 
     @property
     def video_start(self) -> float | None:
@@ -244,7 +248,9 @@ class Media:
         if self.container.duration:
             # It speaks of all streams together, so all of them have to end early.
             seconds = self.container.duration / av.time_base
-            return start + seconds / time_base, self._data_end / time_base
+            streams = self.container.streams
+            ends = [end * float(streams[index].time_base) for index, end in self._ends.items()]
+            return start + seconds / time_base, max(ends) / time_base
         return start, start
 
     def close(self) -> None:

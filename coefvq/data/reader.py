@@ -13,9 +13,10 @@ from torch import Tensor
 
 from coefvq.data.audio import log_mel, sound_of
 from coefvq.data.media import Media, UnreadableClip
+from coefvq.data.picture import Square
 from coefvq.data.sampling import check_policy
 from coefvq.data.text import encode, join_fields, separator_of
-from coefvq.data.video import FITS, frames_of
+from coefvq.data.video import frames_of
 from coefvq.types import Batch, Clip, InputSpec
 
 READING_VERSION = 1
@@ -121,8 +122,7 @@ class ClipReader:
     def __init__(self, inputs: InputSpec, tokenizer: Any = None) -> None:
         check_policy(inputs.sampling, training=False)
         check_policy(inputs.train_sampling)
-        if inputs.fit not in FITS:
-            raise ValueError(f"fit {inputs.fit!r} is unknown; choose one of {', '.join(FITS)}")
+        Square(inputs.frame_size, inputs.fit)  # refuses an unknown fit
         self.inputs = inputs
         self.tokenizer = tokenizer
 

@@ -51,7 +51,7 @@ def hash_split(
         ValueError: the fractions are not in [0, 1) or leave nothing for training.
 
     >>> hash_split(list("abcde"), [True] * 5, val_fraction=0.2, test_fraction=0.2, seed=1)
-    ['test', 'train', 'train', 'train', 'val']
+    ['train', 'train', 'val', 'test', 'train']
     """
     if not (0 <= val_fraction < 1 and 0 <= test_fraction < 1 and val_fraction + test_fraction < 1):
         raise ValueError(

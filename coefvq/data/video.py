@@ -10,23 +10,16 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import VideoReformatter
 
 from coefvq.data.media import Media, Timeline, UnreadableClip
+from coefvq.data.picture import Square
 from coefvq.data.sampling import frames_at, sample_times
-
-FITS = ("crop", "squash", "letterbox")
-"""How a picture becomes a square."""
-
-_BILINEAR = 2  # swscale widens the filter when it shrinks, so this does not alias
-# PyAV 17 and later scale with one thread per core unless told otherwise.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 @dataclass(frozen=True)
@@ -118,8 +111,6 @@ def frames_of(
     `shortcuts=False` decodes everything from the start; the frames are the same, and a test
     holds the two against each other.
     """
-    if fit not in FITS:
-        raise ValueError(f"fit {fit!r} is unknown; choose one of {', '.join(FITS)}")
     line = media.timeline()
     visible = np.sort(line.pts[line.shown])
     start = float(visible[0])
@@ -128,7 +119,7 @@ def frames_of(
     present = ticks[ticks < line.end + line.frame_ticks] if line.truncated else ticks
     wanted = visible[frames_at(present, visible, line.frame_ticks)].tolist()
 
-    square = _Square(media, size, fit)
+    square = Square(size, fit, float(media.video.sample_aspect_ratio or 0) or 1.0)
     found: dict[int, np.ndarray] = {}
     if shortcuts and line.trusted:
         _decode_runs(media, line, wanted, square, found)
@@ -174,7 +165,7 @@ def _runs(line: Timeline, wanted: list[int]) -> list[tuple[int, int]]:
 
 
 def _decode_runs(
-    media: Media, line: Timeline, wanted: list[int], square: _Square, found: dict[int, np.ndarray]
+    media: Media, line: Timeline, wanted: list[int], square: Square, found: dict[int, np.ndarray]
 ) -> None:
     context = _prepare(media)
     asked = set(wanted)
@@ -193,7 +184,7 @@ def _decode_runs(
 
 
 def _keep(
-    pictures: list[Any], asked: set[int], square: _Square, found: dict[int, np.ndarray]
+    pictures: list[Any], asked: set[int], square: Square, found: dict[int, np.ndarray]
 ) -> None:
     for picture in pictures:
         if picture.pts in asked and not picture.is_corrupt:
@@ -201,7 +192,7 @@ def _keep(
 
 
 def _decode_all(
-    media: Media, line: Timeline, wanted: list[int], square: _Square, found: dict[int, np.ndarray]
+    media: Media, line: Timeline, wanted: list[int], square: Square, found: dict[int, np.ndarray]
 ) -> None:
     """Decode from the start; a moment gets the last picture that was shown by then."""
     context = _prepare(media)
@@ -218,13 +209,14 @@ def _decode_all(
         if target - previous[0] <= reach and not previous[1].is_corrupt:
             found[target] = square(previous[1])
 
-    for number, packet in [*media.packets(0, len(line.pts) - 1), (-1, None)]:
+    for number, packet in chain(media.packets(0, len(line.pts) - 1), [(-1, None)]):
         if not missing:
             break
         try:
             pictures = context.decode(packet)
         except av.FFmpegError:
-            failed.add(int(line.pts[number]))
+            if packet is not None:
+                failed.add(int(line.pts[number]))
             continue
         for picture in pictures:
             tick = picture.pts if line.trusted else count
@@ -249,56 +241,4 @@ def _prepare(media: Media) -> Any:
     return context
 
 
-class _Square:
-    """Bring a decoded picture of any pixel format to (3, size, size) uint8 RGB, upright."""
-
-    def __init__(self, media: Media, size: int, fit: str) -> None:
-        self.size = size
-        self.fit = fit
-        self.pixel_aspect = float(media.video.sample_aspect_ratio or 0) or 1.0
-        self.reformatter = VideoReformatter()
-
-    def __call__(self, picture: Any) -> np.ndarray:
-        size = self.size
-        width, height = picture.width * self.pixel_aspect, float(picture.height)
-        if self.fit == "squash":
-            new_width = new_height = size
-        else:
-            side = min(width, height) if self.fit == "crop" else max(width, height)
-            new_width = max(1, round(width * size / side))
-            new_height = max(1, round(height * size / side))
-        scaled = self.reformatter.reformat(
-            picture, new_width, new_height, "rgb24", interpolation=_BILINEAR, **_ONE_THREAD
-        )
-        image = _upright(scaled.to_ndarray(), picture)
-        if self.fit == "letterbox":
-            square = np.zeros((size, size, 3), np.uint8)
-            top, left = (size - image.shape[0]) // 2, (size - image.shape[1]) // 2
-            square[top : top + image.shape[0], left : left + image.shape[1]] = image
-            image = square
-        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-        return np.ascontiguousarray(image[top : top + size, left : left + size].transpose(2, 0, 1))
-
-
-def _upright(image: np.ndarray, picture: Any) -> np.ndarray:
-    """Turn and mirror an (h, w, 3) image as the file's display matrix says.
-
-    The matrix maps a stored point (x, y) to (a·x + c·y, b·x + d·y); quarter turns and mirror
-    images have exactly two entries that are not 0.
-    """
-    try:
-        side_data = picture.side_data[SideDataType.DISPLAYMATRIX]
-    except KeyError:
-        return image
-    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        image = image.transpose(1, 0, 2)
-        a, d = c, b
-    if a < 0:
-        image = image[:, ::-1]
-    if d < 0:
-        image = image[::-1]
-    return image
-
-
-__all__ = ["FITS", "UnreadableClip", "VideoInfo", "decode_frames", "frames_of", "probe"]
+__all__ = ["UnreadableClip", "VideoInfo", "decode_frames", "frames_of", "probe"]

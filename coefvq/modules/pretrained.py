@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -61,6 +64,7 @@ class PretrainedMixin:
 
         Raises:
             ValueError: a model is there and `overwrite` is not set; metadata is not plain.
+            OSError: nothing can be written there; no half model is left.
         """
         folder = Path(folder)
         if (folder / CONFIG).exists() and not overwrite:
@@ -86,7 +90,15 @@ class PretrainedMixin:
         (folder / CONFIG).unlink(missing_ok=True)
         part = folder / f"{WEIGHTS}.part"
         weights = {name: value.cpu().contiguous() for name, value in self._weights().items()}
-        save_file(weights, part, metadata={"format": "pt"})
+        try:
+            save_file(weights, part, metadata={"format": "pt"})
+        except SafetensorError as error:
+            part.unlink(missing_ok=True)
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            code = int(number[1])  # a full disk must look like one to the caller
+            raise OSError(code, os.strerror(code), str(part)) from error
         part.replace(folder / WEIGHTS)
         part = folder / f"{CONFIG}.part"
         part.write_text(text, encoding="utf-8")
@@ -150,7 +162,10 @@ class PretrainedMixin:
         path = Path(folder) / WEIGHTS
         if not path.is_file():
             raise ValueError(f"folder {folder} has no {WEIGHTS}; save the model again")
-        given, expected = load_file(path), self._weights()
+        try:
+            given, expected = load_file(path), self._weights()
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}; save the model again") from None
         if missing := sorted(expected.keys() ^ given.keys()):
             raise ValueError(
                 f"{path} does not fit its {CONFIG}: {len(missing)} weights are on one side only, "

@@ -47,7 +47,7 @@ def write(
     options=None,
     codec_options=None,
 ):
-    """Write a clip whose frame k is `paint(k, width, height)` in the format `painted`; return its path."""
+    """Write a clip whose frame k is `paint(k, width, height)`, of format `painted`."""
     path = Path(path)
     with av.open(str(path), "w", format=container, options=options or {}) as out:
         video = out.add_stream(codec, rate=rate, options=codec_options or {})

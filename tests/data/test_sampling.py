@@ -36,7 +36,7 @@ def test_no_moment_lies_outside_the_clip(policy):
     for seconds in (0.01, 0.5, 0.99, 1.0, 1.49, 1.5, 7.3):
         times = sample_times(policy, 5, seconds)
         assert len(times) >= 1
-        assert (0 <= times).all() and (times < seconds).all()
+        assert (times >= 0).all() and (times < seconds).all()
 
 
 def test_frames_on_the_screen_are_found_by_time():
@@ -47,7 +47,12 @@ def test_frames_on_the_screen_are_found_by_time():
 def test_a_boundary_belongs_to_the_later_frame_in_spite_of_rounding():
     # 12 frames/s stored in milliseconds: 83 and 167 stand for 83.33 and 166.67.
     shown = np.round(np.arange(24) * 1000 / 12)
-    assert frames_at(np.array([3, 9, 15, 21]) * 1000 / 12 - 0.4, shown, 83).tolist() == [3, 9, 15, 21]
+    assert frames_at(np.array([3, 9, 15, 21]) * 1000 / 12 - 0.4, shown, 83).tolist() == [
+        3,
+        9,
+        15,
+        21,
+    ]
 
 
 def test_no_frame_is_taken_twice():

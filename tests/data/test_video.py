@@ -9,7 +9,6 @@ from coefvq.data.video import decode_frames, frames_of, probe
 EXPECTED = [3, 9, 15, 21]
 
 
-
 def _studio_grey(number, width, height):
     """The grey of frame `number` as H.264 means it unless told otherwise: black is 16."""
     return np.full((height, width), round(16 + (16 + 8 * number) * 219 / 255), np.uint8)
@@ -297,10 +296,12 @@ def test_probe(write_clip, tone, tmp_path):
 
 
 def test_every_real_clip_decodes(real_clips):
-    files = sorted(path for path in real_clips.iterdir() if path.suffix in (".mp4", ".webm", ".mkv"))
+    files = sorted(
+        path for path in real_clips.iterdir() if path.suffix in (".mp4", ".webm", ".mkv")
+    )
     assert len(files) == 33
     for path in files:
-        frames, mask, times = decode_frames(path, 2, size=64)
+        frames, mask, _ = decode_frames(path, 2, size=64)
         assert mask.all() and frames.std() > 5 and not probe(path).truncated
 
 

@@ -218,6 +218,12 @@ class TestSentences:
         with pytest.raises(ValueError, match="is not a table of tensors"):
             load_xvlm(fresh(0), tmp_path / "z.th")
 
+    def test_damaged_files(self, tmp_path):
+        for name in ("x.safetensors", "x.th"):
+            (tmp_path / name).write_bytes(b"PK" + bytes(30))
+            with pytest.raises(ValueError, match="damaged"):
+                load_xvlm(fresh(0), tmp_path / name)
+
     def test_code_in_a_pickle_is_not_run(self, tmp_path):
         class Evil:
             def __reduce__(self):

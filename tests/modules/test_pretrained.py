@@ -1,8 +1,10 @@
+import errno
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -58,13 +60,18 @@ def test_a_model_is_replaced_only_when_told(tmp_path):
     assert not (tmp_path / "tokenizer.json").exists(), "the tokenizer was the old model's"
 
 
-def test_a_save_that_failed_half_way_leaves_no_model(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_is_an_os_error_and_leaves_no_model(tmp_path, monkeypatch):
+    def full(weights, path, **_):
+        path.write_bytes(b"half")
+        raise SafetensorError(  # its words, seen on a full file system
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
 
     monkeypatch.setattr("coefvq.modules.pretrained.save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         Line(3).save_pretrained(tmp_path)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="holds no model"):
         Line.from_pretrained(tmp_path)
 
@@ -98,6 +105,9 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path):
         Line.from_pretrained(folder)
     save_file(weights | {"more": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="1 weights are on one side only, first more"):
+        Line.from_pretrained(folder)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         Line.from_pretrained(folder)
     path.unlink()
     with pytest.raises(ValueError, match=r"has no model\.safetensors"):

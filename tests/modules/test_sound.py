@@ -27,6 +27,15 @@ def test_what_lies_under_the_mask_is_not_read(encoder):
     torch.testing.assert_close(tokens[counts], short[0])
 
 
+def test_padding_looks_like_the_end_of_the_sound():
+    """With overlapping tokens the last one sees a patch that lies under the mask."""
+    torch.manual_seed(0)
+    encoder = SoundEncoder(SoundEncoderConfig(mel_bins=4, hidden=6, patch=4, stride=1), 8)
+    audio, mask = torch.randn(1, 4, 16), torch.arange(16)[None] < 8
+    tokens, counts = encoder(audio, mask)
+    torch.testing.assert_close(tokens[counts], encoder(audio[..., :8], mask[:, :8])[0][0])
+
+
 def test_other_mel_bins_are_refused(encoder):
     with pytest.raises(ValueError, match="sound has 5 mel bins, the model reads 4"):
         encoder(torch.zeros(1, 5, 8), torch.ones(1, 8, dtype=torch.bool))

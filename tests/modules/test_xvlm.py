@@ -154,6 +154,7 @@ def test_bf16_weights_and_autocast_stay_near_float32(trunk, batch, dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled_equals_eager(batch, backend):
     trunk = XVLM(small_trunk()).eval()

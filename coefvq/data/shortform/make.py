@@ -1,0 +1,80 @@
+"""Make one clip: everything about clip i of pool s follows from (s, i) alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+
+from coefvq.data.shortform import degrade, history, measures, sound, sources
+from coefvq.data.shortform.codec import read_back, render, write_clip
+
+MISMATCH_SHARE = 0.3
+MISSING_REFERENCE, MISSING_HISTORY = 0.30, 0.25
+"""Share of clips without full-reference measures (the source was not kept) and without history."""
+
+REFERENCE = ("psnr_mean", "psnr_min", "ssim_mean", "ssim_min", "si_sdr")
+ENCODER = ("qp_mean", "qp_std", "bytes_first", "bytes_mean", "bytes_std")
+
+
+def clip_name(index: int) -> str:
+    """File name of a clip."""
+    return f"{index:06d}.mp4"
+
+
+def make_clip(folder: Path, seed: int, index: int) -> dict[str, object]:
+    """Make the file of one clip and measure it.
+
+    Args:
+        folder: where the file goes.
+        seed: of the pool.
+        index: of the clip.
+
+    Returns:
+        The clip's row: `index`, `kind`, `title`, `mismatch`, doses, the labels' own scales
+        (`distance`, `sound_distance`), and every privileged feature, NaN where missing.
+    """
+    rng = numpy.random.default_rng([seed, index])
+    picture = sources.draw_picture(rng)
+    mismatch = bool(rng.random() < MISMATCH_SHARE)
+    title = sources.draw_title(rng, picture.kind, mismatch)
+    doses = degrade.draw_doses(rng)
+    pristine, filtered = render(
+        picture, degrade.picture_filters(doses, int(rng.integers(1, 2**31 - 1)))
+    )
+    shown_index = degrade.frozen(rng, len(pristine), doses.freeze)
+    clean = sound.make_sound(rng)
+    degraded = degrade.degrade_sound(rng, clean, sound.RATE, doses)
+    path = folder / clip_name(index)
+    write_clip(path, filtered[shown_index], degraded, sound.RATE, crf=doses.crf, title=title)
+    luma, heard, encoder = read_back(path)
+    reference = pristine[:, : sources.SIZE].astype(numpy.float32)
+    shown = luma.astype(numpy.float32)
+    psnr, ssim = measures.psnr(reference, shown), measures.ssim(reference, shown)
+    distance = measures.perceptual_distance(reference, shown, shown_index)
+    sound_distance = measures.log_spectral_distance(clean, heard)
+    row: dict[str, object] = {
+        "index": index,
+        "kind": picture.kind,
+        "title": title,
+        "mismatch": mismatch,
+        **doses.to_dict(),
+        "distance": distance,
+        "sound_distance": sound_distance,
+    }
+    features = {
+        "psnr_mean": float(psnr.mean()),
+        "psnr_min": float(psnr.min()),
+        "ssim_mean": float(ssim.mean()),
+        "ssim_min": float(ssim.min()),
+        "si_sdr": measures.si_sdr(clean, heard),
+        **encoder,
+        **history.simulate(
+            rng, distance=distance, sound_distance=sound_distance, mismatch=mismatch
+        ),
+    }
+    lost = {
+        **dict.fromkeys(REFERENCE, rng.random() < MISSING_REFERENCE),
+        **dict.fromkeys(history.NAMES, rng.random() < MISSING_HISTORY),
+    }
+    return row | {k: float("nan") if lost.get(k) else v for k, v in features.items()}

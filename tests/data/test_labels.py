@@ -1,0 +1,82 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from coefvq.data.labels import LabelError, derive_classes, parse_label, summarise_labels
+from coefvq.types import Clip, TaskSpec
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1, 1.0), (0, 0.0), ("1", 1.0), ("1.0", 1.0), (True, 1.0), ("False", 0.0), (0.0, 0.0)],
+)
+def test_what_a_binary_cell_may_say(value, expected):
+    label = parse_label(value, "binary", ("0", "1"))
+    assert label == expected and isinstance(label, float)
+
+
+def test_named_classes_by_name_and_by_number():
+    assert parse_label("bad", "binary", ("good", "bad")) == 1.0
+    assert parse_label(1, "binary", ("good", "bad")) == 1.0
+    assert parse_label("dog", "multiclass", ("bird", "cat", "dog")) == 2
+    assert parse_label("2", "multiclass", ("bird", "cat", "dog")) == 2
+    # Where the names are numbers, a number is a name.
+    assert parse_label(5, "multiclass", ("0", "2", "5")) == 2
+
+
+def test_multilabel_cells():
+    classes = ("bird", "cat", "dog")
+    assert parse_label("cat| dog", "multilabel", classes) == (0, 1, 1)
+    assert parse_label(["dog"], "multilabel", classes) == (0, 0, 1)
+    assert parse_label("none", "multilabel", classes) == (0, 0, 0)
+    assert parse_label([], "multilabel", classes) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "classes", "words"),
+    [
+        (2, "binary", ("0", "1"), "is outside the classes 0, 1"),
+        (0.5, "binary", ("0", "1"), "is outside the classes 0, 1"),
+        ("x", "binary", ("0", "1"), "is outside the classes 0, 1"),
+        (-1, "multiclass", ("a", "b"), "is outside the classes a, b"),
+        (1, "multiclass", ("0", "2"), "is outside the classes 0, 2"),
+        ("cat|cow", "multilabel", ("bird", "cat"), "is outside the classes bird, cat"),
+        (math.nan, "binary", ("0", "1"), "leave the cell empty for an unlabelled"),
+        ("NaN", "multiclass", ("a", "b"), "leave the cell empty for an unlabelled"),
+        (math.nan, "regression", (), "leave the cell empty for an unlabelled"),
+        ("high", "regression", (), "is not a number"),
+        ("inf", "regression", (), "is not finite"),
+    ],
+)
+def test_cells_that_are_no_labels(value, kind, classes, words):
+    with pytest.raises(LabelError, match=words):
+        parse_label(value, kind, classes)
+
+
+def test_classes_are_derived_from_the_labels():
+    assert derive_classes(["1", None, "0"], "binary") == ("0", "1")
+    assert derive_classes([1, 1], "binary") == ("0", "1")
+    assert derive_classes(["good", "bad", None], "binary") == ("bad", "good")
+    assert derive_classes([10, 9, "2"], "multiclass") == ("2", "9", "10")
+    assert derive_classes(["dog", "cat"], "multiclass") == ("cat", "dog")
+    assert derive_classes(["a|c", ["b"], "none"], "multilabel") == ("a", "b", "c")
+    assert derive_classes([1.5], "regression") == ()
+
+
+def clips(labels):
+    return [Clip(str(i), Path("x"), label=label) for i, label in enumerate(labels)]
+
+
+def test_summaries():
+    binary = summarise_labels(clips([1.0, 0.0, 0.0, None]), TaskSpec("t", "binary", ("n", "y")))
+    assert binary == {
+        "clips": 4, "labelled": 3, "classes": {"n": 2, "y": 1}, "prevalence": pytest.approx(1 / 3)
+    }  # fmt: skip
+    many = summarise_labels(clips([(1, 0), (1, 1)]), TaskSpec("t", "multilabel", ("a", "b")))
+    assert many["classes"] == {"a": 2, "b": 1}
+    score = summarise_labels(clips([1.0, 3.0]), TaskSpec("t", "regression"))
+    assert (score["mean"], score["std"]) == (2.0, 1.0)
+    assert summarise_labels(clips([None]), TaskSpec("t", "regression")) == {
+        "clips": 1, "labelled": 0
+    }  # fmt: skip
