@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from coefvq import config, engine
-from coefvq.distiller import Distiller
+from coefvq.distiller import Distiller, Teacher
 from coefvq.evaluation.agreement import compute_agreement
 from coefvq.evaluation.collect import Predictions, collect
 from coefvq.evaluation.metrics import compute_metrics, undefined_notes
@@ -28,6 +28,7 @@ from coefvq.objective import Objective
 from coefvq.runs import RunFolder, local_rank, open_run
 from coefvq.teacher_training import TrainedTeacher, get_teacher
 from coefvq.teachers.frozen import FrozenTeacher
+from coefvq.teachers.remembered import RememberedTeacher
 from coefvq.types import TaskSpec
 
 console = Console(stderr=True)
@@ -115,7 +116,7 @@ def train_student(
     distiller = Distiller(
         student,
         objective,
-        None if teacher is None else FrozenTeacher(teacher.module),
+        None if teacher is None else teacher_of(teacher, data),
         task=data.task,
         optimizer=engine.partial(cfg.optimizer),
         scheduler=engine.partial(cfg.scheduler),
@@ -128,6 +129,17 @@ def train_student(
         trainer, distiller, data.train_dataloader(), data.val_dataloader(), folder.checkpoint
     )
     return student.to(engine.device_of(trainer)).eval(), engine.device_of(trainer)
+
+
+def teacher_of(teacher: TrainedTeacher, data: Any) -> Teacher:
+    """The teacher as the distiller calls it: live, or asked once about each clip.
+
+    Once is enough where frames are picked without chance, since crops and flips happen inside the
+    models and a frozen teacher makes none.
+    """
+    frozen = FrozenTeacher(teacher.module)
+    fixed = data.inputs.train_sampling != "random_segments"
+    return RememberedTeacher(frozen) if fixed else frozen
 
 
 def score(

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import av
 import av.filter
-import numpy
+import numpy as np
 
 from coefvq.data.shortform.sources import FPS, FRAMES, SIZE, Picture
 
-def render(picture: Picture, filters: list[tuple[str, str]]) -> tuple[numpy.ndarray, numpy.ndarray]:
+
+def render(picture: Picture, filters: list[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
     """Render a picture source, pristine and filtered, in step.
 
     Returns:
@@ -41,11 +42,11 @@ def render(picture: Picture, filters: list[tuple[str, str]]) -> tuple[numpy.ndar
     graph.configure()
     pairs = [(sinks[0].pull().to_ndarray(), sinks[1].pull().to_ndarray()) for _ in range(FRAMES)]
     pristine, degraded = zip(*pairs, strict=True)
-    return numpy.stack(pristine), numpy.stack(degraded)
+    return np.stack(pristine), np.stack(degraded)
 
 
 def write_clip(
-    path: Path, frames: numpy.ndarray, sound: numpy.ndarray, rate: int, *, crf: float, title: str
+    path: Path, frames: np.ndarray, sound: np.ndarray, rate: int, *, crf: float, title: str
 ) -> None:
     """Encode H.264 and AAC into an mp4; the file appears whole or not at all.
 
@@ -75,7 +76,7 @@ def write_clip(
     part.replace(path)
 
 
-def read_back(path: Path) -> tuple[numpy.ndarray, numpy.ndarray, dict[str, float]]:
+def read_back(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Decode a clip of ours with its encoder's statistics.
 
     Returns:
@@ -97,13 +98,13 @@ def read_back(path: Path) -> tuple[numpy.ndarray, numpy.ndarray, dict[str, float
                 else:
                     # The encoder's run-in has negative time and is no part of the sound.
                     sound.append(frame.to_ndarray()[0][max(0, -(frame.pts or 0)) :])
-    p_frames = numpy.array(sizes[1:], dtype=float)
+    p_frames = np.array(sizes[1:], dtype=float)
     return (
-        numpy.stack(luma),
-        numpy.concatenate(sound),
+        np.stack(luma),
+        np.concatenate(sound),
         {
-            "qp_mean": float(numpy.mean(qps)),
-            "qp_std": float(numpy.std(qps)),
+            "qp_mean": float(np.mean(qps)),
+            "qp_std": float(np.std(qps)),
             "bytes_first": float(sizes[0]),
             "bytes_mean": float(p_frames.mean()),
             "bytes_std": float(p_frames.std()),
@@ -111,9 +112,9 @@ def read_back(path: Path) -> tuple[numpy.ndarray, numpy.ndarray, dict[str, float
     )
 
 
-def _luma(frame: av.VideoFrame) -> numpy.ndarray:
+def _luma(frame: av.VideoFrame) -> np.ndarray:
     plane = frame.planes[0]
-    rows = numpy.frombuffer(plane, numpy.uint8).reshape(-1, plane.line_size)
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     return rows[: frame.height, : frame.width].copy()
 
 
@@ -126,5 +127,5 @@ def _mean_qp(frame: av.VideoFrame) -> float:
     count, offset, size, _, base = struct.unpack_from("<IxxxxQQii", raw)
     if not count:
         return float(base)
-    blocks = numpy.frombuffer(raw, numpy.uint8, count * size, offset).reshape(count, size)
-    return float(base + blocks[:, 16:20].copy().view(numpy.int32).mean())
+    blocks = np.frombuffer(raw, np.uint8, count * size, offset).reshape(count, size)
+    return float(base + blocks[:, 16:20].copy().view(np.int32).mean())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy
+import numpy as np
 import pandas
 
 from coefvq.data.datamodule import ClipDataModule
@@ -98,12 +98,12 @@ class Shortform:
         """Make the clips that are missing, and list those of this task's splits."""
         pool = Pool(self.seed, self.cache_dir)
         table = pool.ensure(self.pool)
-        rng = numpy.random.default_rng([self.split_seed, list(TASKS).index(self.task.name)])
+        rng = np.random.default_rng([self.split_seed, list(TASKS).index(self.task.name)])
         noisy = make_labels(table, self.task.name, NOISE[self.label_noise], rng)
         gold = make_labels(table, self.task.name, NOISE["none"], rng)
         # The same clips are drawn whatever the task, test first: other sizes of the training split
         # leave validation and test as they are.
-        order = numpy.random.default_rng(self.split_seed).permutation(len(table))
+        order = np.random.default_rng(self.split_seed).permutation(len(table))
         splits: dict[str, Sequence[int]] = {}
         start = 0
         for name in ("test", "val", "labelled", "unlabelled"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-import numpy
+import numpy as np
 
 ARTEFACTS = ("compression", "blur", "noise", "freeze")
 """Degradations of the picture, in the order of the labels of the task `artefacts`."""
@@ -43,7 +43,7 @@ class Doses:
         return {f"dose_{name}": value for name, value in dataclasses.asdict(self).items()}
 
 
-def draw_doses(rng: numpy.random.Generator) -> Doses:
+def draw_doses(rng: np.random.Generator) -> Doses:
     """Draw what happens to a clip; equal generators draw equal doses."""
 
     def maybe(share: float) -> float:
@@ -68,9 +68,9 @@ def picture_filters(doses: Doses, seed: int) -> list[tuple[str, str]]:
     return chain
 
 
-def frozen(rng: numpy.random.Generator, frames: int, dose: float) -> numpy.ndarray:
+def frozen(rng: np.random.Generator, frames: int, dose: float) -> np.ndarray:
     """Which frame is shown at each time: (frames,) indices, runs of repeats where it is frozen."""
-    shown = numpy.arange(frames)
+    shown = np.arange(frames)
     if dose:
         repeated = round(frames * (0.2 + 0.6 * dose))
         start = int(rng.integers(1, max(2, frames - repeated + 1)))
@@ -79,16 +79,16 @@ def frozen(rng: numpy.random.Generator, frames: int, dose: float) -> numpy.ndarr
 
 
 def degrade_sound(
-    rng: numpy.random.Generator, sound: numpy.ndarray, rate: int, doses: Doses
-) -> numpy.ndarray:
+    rng: np.random.Generator, sound: np.ndarray, rate: int, doses: Doses
+) -> np.ndarray:
     """Clip, hiss and drop out a waveform (n,) in [-1, 1]."""
     out = sound.copy()
     if doses.clipping:
-        level = (0.5 - 0.47 * doses.clipping) * max(float(numpy.abs(out).max()), 1e-3)
-        out = numpy.clip(out, -level, level) * (0.5 / level) * numpy.abs(sound).max()
+        level = (0.5 - 0.47 * doses.clipping) * max(float(np.abs(out).max()), 1e-3)
+        out = np.clip(out, -level, level) * (0.5 / level) * np.abs(sound).max()
     if doses.hiss:
-        power = float(numpy.mean(out**2)) * 10 ** (-(25 - 25 * doses.hiss) / 10)
-        out = out + rng.normal(0, numpy.sqrt(power), len(out))
+        power = float(np.mean(out**2)) * 10 ** (-(25 - 25 * doses.hiss) / 10)
+        out = out + rng.normal(0, np.sqrt(power), len(out))
     if doses.dropouts:
         silent = (0.1 + 0.4 * doses.dropouts) * len(out)
         while silent > 0:
@@ -96,4 +96,4 @@ def degrade_sound(
             start = int(rng.integers(0, max(1, len(out) - length)))
             out[start : start + length] = 0.0
             silent -= length
-    return numpy.clip(out, -1, 1).astype(numpy.float32)
+    return np.clip(out, -1, 1).astype(np.float32)

@@ -8,18 +8,18 @@ counts rough.
 
 from __future__ import annotations
 
-import numpy
+import numpy as np
 
 NAMES = ("views", "completion_rate", "report_rate", "mute_rate", "misleading_rate")
 """Historical features; `views` is a count (log1p), the others are shares of views."""
 
 
 def _sigmoid(x: float) -> float:
-    return float(1 / (1 + numpy.exp(-x)))
+    return float(1 / (1 + np.exp(-x)))
 
 
 def simulate(
-    rng: numpy.random.Generator, *, distance: float, sound_distance: float, mismatch: bool
+    rng: np.random.Generator, *, distance: float, sound_distance: float, mismatch: bool
 ) -> dict[str, float]:
     """Simulate the audience of one clip.
 
@@ -32,7 +32,7 @@ def simulate(
     Returns:
         Values by `NAMES`; views have a median of 40.
     """
-    views = max(5, int(rng.lognormal(numpy.log(40), 0.7)))
+    views = max(5, int(rng.lognormal(np.log(40), 0.7)))
     taste = rng.normal(0, 0.5)  # some clips are liked whatever their quality
     finish = _sigmoid(1.2 + taste - 0.5 * distance - 0.05 * sound_distance - 0.8 * mismatch)
     report = _sigmoid(-4.2 + 0.45 * distance + 0.5 * mismatch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy
+import numpy as np
 
 from coefvq.data.shortform import degrade, history, measures, sound, sources
 from coefvq.data.shortform.codec import read_back, render, write_clip
@@ -34,7 +34,7 @@ def make_clip(folder: Path, seed: int, index: int) -> dict[str, object]:
         The clip's row: `index`, `kind`, `title`, `mismatch`, doses, the labels' own scales
         (`distance`, `sound_distance`), and every privileged feature, NaN where missing.
     """
-    rng = numpy.random.default_rng([seed, index])
+    rng = np.random.default_rng([seed, index])
     picture = sources.draw_picture(rng)
     mismatch = bool(rng.random() < MISMATCH_SHARE)
     title = sources.draw_title(rng, picture.kind, mismatch)
@@ -48,8 +48,8 @@ def make_clip(folder: Path, seed: int, index: int) -> dict[str, object]:
     path = folder / clip_name(index)
     write_clip(path, filtered[shown_index], degraded, sound.RATE, crf=doses.crf, title=title)
     luma, heard, encoder = read_back(path)
-    reference = pristine[:, : sources.SIZE].astype(numpy.float32)
-    shown = luma.astype(numpy.float32)
+    reference = pristine[:, : sources.SIZE].astype(np.float32)
+    shown = luma.astype(np.float32)
     psnr, ssim = measures.psnr(reference, shown), measures.ssim(reference, shown)
     distance = measures.perceptual_distance(reference, shown, shown_index)
     sound_distance = measures.log_spectral_distance(clean, heard)

@@ -6,16 +6,16 @@ cut from and is no model's input; being full-reference too, it is a relative of 
 
 from __future__ import annotations
 
-import numpy
+import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-Array = numpy.ndarray
+Array = np.ndarray
 
 
 def psnr(reference: Array, shown: Array) -> Array:
     """Peak signal-to-noise ratio of each frame, in dB, at most 60; (F, H, W) luma in [0, 255]."""
     error = ((reference - shown) ** 2).mean((1, 2))
-    return numpy.minimum(10 * numpy.log10(255**2 / numpy.maximum(error, 1e-9)), 60.0)
+    return np.minimum(10 * np.log10(255**2 / np.maximum(error, 1e-9)), 60.0)
 
 
 def ssim(reference: Array, shown: Array, window: int = 8) -> Array:
@@ -52,7 +52,7 @@ def gradient_similarity(reference: Array, shown: Array) -> tuple[Array, Array]:
         columns = x[:, :-2] + x[:, 1:-1] + x[:, 2:]
         vertical = (rows[:, 2:] - rows[:, :-2]) / 3
         horizontal = (columns[:, :, 2:] - columns[:, :, :-2]) / 3
-        return numpy.sqrt(vertical**2 + horizontal**2)
+        return np.sqrt(vertical**2 + horizontal**2)
 
     a, b = magnitude(reference), magnitude(shown)
     loss = 1 - (2 * a * b + 170) / (a * a + b * b + 170)
@@ -61,11 +61,11 @@ def gradient_similarity(reference: Array, shown: Array) -> tuple[Array, Array]:
 
 def visible_freeze(reference: Array, shown_index: Array) -> float:
     """Motion that a viewer misses: mean grey levels per frozen frame, over 20, at most 1."""
-    repeated = numpy.flatnonzero(numpy.diff(shown_index, prepend=-1) == 0)
+    repeated = np.flatnonzero(np.diff(shown_index, prepend=-1) == 0)
     if not len(repeated):
         return 0.0
-    motion = numpy.abs(reference[repeated] - reference[repeated - 1]).mean((1, 2))
-    return float(numpy.minimum(motion / 20, 1.0).sum() / len(shown_index))
+    motion = np.abs(reference[repeated] - reference[repeated - 1]).mean((1, 2))
+    return float(np.minimum(motion / 20, 1.0).sum() / len(shown_index))
 
 
 def perceptual_distance(reference: Array, shown: Array, shown_index: Array) -> float:
@@ -89,20 +89,20 @@ def si_sdr(reference: Array, heard: Array) -> float:
         return -30.0
     target = (heard @ reference) / energy * reference
     noise = float(((heard - target) ** 2).sum())
-    ratio = 10 * numpy.log10(max(float(target @ target), 1e-12) / max(noise, 1e-12))
-    return float(numpy.clip(ratio, -30, 40))
+    ratio = 10 * np.log10(max(float(target @ target), 1e-12) / max(noise, 1e-12))
+    return float(np.clip(ratio, -30, 40))
 
 
 def log_spectral_distance(reference: Array, heard: Array, window: int = 512) -> float:
     """Root mean square difference of log spectra in dB, frames of 32 ms, floor 50 dB below peak."""
     n = min(len(reference), len(heard))
-    shape = numpy.hanning(window)
+    shape = np.hanning(window)
 
     def spectrum(x: Array) -> Array:
         frames = sliding_window_view(x[:n].astype(float), window)[:: window // 2] * shape
-        return numpy.abs(numpy.fft.rfft(frames, axis=1)) ** 2
+        return np.abs(np.fft.rfft(frames, axis=1)) ** 2
 
     a, b = spectrum(reference), spectrum(heard)
     floor = max(float(a.max()), 1e-9) * 1e-5
-    difference = 10 * numpy.log10((a + floor) / (b + floor))
-    return float(numpy.sqrt((difference**2).mean(1)).mean())
+    difference = 10 * np.log10((a + floor) / (b + floor))
+    return float(np.sqrt((difference**2).mean(1)).mean())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
+import numpy as np
 
 SIZE, FPS, FRAMES = 128, 12, 24
 """Pixels of the square picture, frames per second, frames per clip (two seconds)."""
@@ -44,7 +44,7 @@ class Picture:
     contrast: float
 
 
-def draw_picture(rng: numpy.random.Generator) -> Picture:
+def draw_picture(rng: np.random.Generator) -> Picture:
     """Draw a picture source; equal generators draw equal ones."""
     kind = str(rng.choice(KINDS))
     seed = int(rng.integers(1, 2**31 - 1))
@@ -68,7 +68,7 @@ def draw_picture(rng: numpy.random.Generator) -> Picture:
     return Picture(kind, arguments, float(rng.uniform(0, 360)), float(rng.uniform(0.7, 1.2)))
 
 
-def draw_title(rng: numpy.random.Generator, kind: str, mismatch: bool) -> str:
+def draw_title(rng: np.random.Generator, kind: str, mismatch: bool) -> str:
     """Write a title about `kind`, or, where it mismatches, about another kind."""
     if mismatch:
         kind = str(rng.choice([other for other in KINDS if other != kind]))

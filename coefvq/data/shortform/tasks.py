@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
+import numpy as np
 import pandas
 
 from coefvq.data.shortform.degrade import ARTEFACTS
@@ -54,7 +54,7 @@ NOISE = {
 
 
 def make_labels(
-    table: pandas.DataFrame, task: str, noise: RaterNoise, rng: numpy.random.Generator
+    table: pandas.DataFrame, task: str, noise: RaterNoise, rng: np.random.Generator
 ) -> list[int | tuple[int, ...]]:
     """Label every row as noisy raters would; with `NOISE["none"]` the gold labels.
 
@@ -72,7 +72,7 @@ def make_labels(
     if task == "degraded":
         return _flip(distance > DEGRADED_CUT, 2, noise.flips, rng).tolist()
     if task == "level":
-        return _flip(numpy.digitize(distance, LEVEL_CUTS), 3, noise.flips, rng).tolist()
+        return _flip(np.digitize(distance, LEVEL_CUTS), 3, noise.flips, rng).tolist()
     if task == "bad_sound":
         heard = table["sound_distance"].to_numpy() + noise.sound * rng.normal(size=n)
         return _flip(heard > BAD_SOUND_CUT, 2, noise.flips, rng).tolist()
@@ -84,10 +84,8 @@ def make_labels(
     return [tuple(row) for row in _flip(seen, 2, noise.flips, rng).tolist()]
 
 
-def _flip(
-    labels: numpy.ndarray, classes: int, share: float, rng: numpy.random.Generator
-) -> numpy.ndarray:
+def _flip(labels: np.ndarray, classes: int, share: float, rng: np.random.Generator) -> np.ndarray:
     """Move a share of the labels to another class."""
     labels = labels.astype(int)
     wrong = rng.random(labels.shape) < share
-    return numpy.where(wrong, (labels + rng.integers(1, classes, labels.shape)) % classes, labels)
+    return np.where(wrong, (labels + rng.integers(1, classes, labels.shape)) % classes, labels)
