@@ -7,7 +7,8 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -96,6 +98,11 @@ def run_job(job: Job) -> dict[str, Any]:
     from coefvq.runs import RunFolder, differing_keys
 
     cfg, folder = compose(job), RunFolder(job.folder)
+    if cfg.trainer.get("devices", 1) not in (1, "1"):
+        raise ValueError(
+            f"compare gives each run one process, but trainer.devices={cfg.trainer.devices}; "
+            "set trainer.devices=1, and jobs= for runs at a time"
+        )
     if folder.report.exists():
         stored = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         changed = differing_keys(stored, config.written(cfg))
@@ -124,24 +131,28 @@ def _run_group(jobs: Sequence[Job], threads: int | None) -> list[tuple[Job, dict
             done.append((job, run_job(job), ""))
         except ValueError as error:
             done.append((job, None, str(error)))
+        except Exception as error:
+            done.append((job, None, f"{type(error).__name__}: {error}"))
     return done
 
 
-def compare(cfg: DictConfig) -> list[dict[str, Any]]:
+def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]]]:
     """Run everything, write `table.md`, `table.csv` and `table.json` into `cfg.out`.
 
     Returns:
-        The reports, each with its `label`.
+        The reports, each with its `label`, and the runs that failed with the reason.
 
     Raises:
-        ValueError: if no run succeeded.
+        ValueError: if a row makes no config, or no run succeeded.
     """
     from coefvq.evaluation.table import comparison_table
 
+    if not isinstance(cfg.jobs, int) or cfg.jobs < 1:
+        raise ValueError(f"jobs is a number of runs at a time, at least 1, got {cfg.jobs!r}")
     jobs = plan(cfg)
-    reports, failures = _run_all(jobs, int(cfg.jobs))
-    for job, reason in failures:
-        print(f"failed: {job.label}, task {job.task}, seed {job.seed}: {reason}", file=sys.stderr)
+    for job in {job.label: job for job in reversed(jobs)}.values():
+        _check(job)
+    reports, failures = _run_all(jobs, cfg.jobs)
     if not reports:
         raise ValueError("none of the runs succeeded; the reasons stand above")
     table = comparison_table(
@@ -155,14 +166,22 @@ def compare(cfg: DictConfig) -> list[dict[str, Any]]:
     table.write(Path(cfg.out))
     Console().print(table.to_markdown(), markup=False)
     print(f"written: {Path(cfg.out) / 'table.md'}, table.csv, table.json")
-    return reports
+    return reports, failures
+
+
+def _check(job: Job) -> None:
+    """Compose a row once before hours are spent on the others."""
+    try:
+        config.validate(compose(job))
+    except HydraException as error:
+        raise ValueError(f"row {job.label!r}: {error}") from None
 
 
 def _run_all(jobs: list[Job], workers: int) -> tuple[list[dict], list[tuple[Job, str]]]:
     groups: dict[tuple[str | None, int], list[Job]] = {}
     for job in jobs:
         groups.setdefault((job.task, job.seed), []).append(job)
-    reports: list[dict] = []
+    reports: dict[Job, dict] = {}
     failures: list[tuple[Job, str]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
@@ -171,10 +190,12 @@ def _run_all(jobs: list[Job], workers: int) -> tuple[list[dict], list[tuple[Job,
         def take(results: list[tuple[Job, dict | None, str]]) -> None:
             for job, report, reason in results:
                 progress.advance(bar)
-                if report is None:
-                    failures.append((job, reason))
-                else:
-                    reports.append(report)
+                if report is not None:
+                    reports[job] = report
+                    continue
+                failures.append((job, reason))
+                where = f"{job.label}, {job.task or 'its task'}, seed {job.seed}"
+                progress.console.print(f"failed: {where}: {reason}", markup=False, soft_wrap=True)
 
         if workers == 1:
             for job in jobs:
@@ -183,17 +204,36 @@ def _run_all(jobs: list[Job], workers: int) -> tuple[list[dict], list[tuple[Job,
         else:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                futures = [pool.submit(_run_group, group, 1) for group in groups.values()]
-                for future in as_completed(futures):
-                    take(future.result())
-    return reports, failures
+                futures = {pool.submit(_run_group, g, 1): g for g in groups.values()}
+                try:
+                    for future in as_completed(futures):
+                        take(_result(future, futures[future]))
+                except KeyboardInterrupt:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+    # In the order of the plan, so that the table does not depend on who was first.
+    return [reports[job] for job in jobs if job in reports], failures
+
+
+def _result(future: Future, group: Sequence[Job]) -> list[tuple[Job, dict | None, str]]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return [(job, None, "its process was killed; start again to go on") for job in group]
 
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="compare")
 def _main(cfg: DictConfig) -> None:
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     with config.one_sentence():
-        compare(cfg)
+        try:
+            _, failures = compare(cfg)
+        except KeyboardInterrupt:
+            print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
+            raise SystemExit(130) from None
+    if failures:
+        print(f"{len(failures)} runs failed; the reasons stand above", file=sys.stderr)
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

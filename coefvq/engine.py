@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +12,13 @@ from typing import Any
 
 import lightning
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from omegaconf import DictConfig, OmegaConf
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from coefvq.callbacks import FiniteLoss, StepSeed
 from coefvq.progress import StepProgress
@@ -38,9 +44,47 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are either the old one or the new one, never half of one.
+
+    Lightning writes to the system's temporary folder and moves the file, which is a copy where
+    that is another file system: a process killed in the middle of it leaves a broken checkpoint.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write beside the old file, then take its place.
+
+        Raises:
+            OSError: the disk is full; the old file is untouched.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # torch.save into a file hides why writing failed; a plain write says "no space left".
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            part.write_bytes(buffer.getbuffer())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
 def build(cfg: DictConfig, **given: Any) -> Any:
-    """Instantiate a node with plain Python containers (losses must not see a DictConfig)."""
-    return instantiate(cfg, _convert_="all", **given)
+    """Instantiate a node with plain Python containers (losses must not see a DictConfig).
+
+    Raises:
+        ValueError: what the target itself has to say about its arguments, without Hydra's words
+            around it; any other error is Hydra's.
+    """
+    try:
+        return instantiate(cfg, _convert_="all", **given)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, (ValueError, OSError)):
+            raise error.__cause__ from None
+        raise
 
 
 def seed_everything(seed: int) -> None:
@@ -56,11 +100,14 @@ def make_trainer(
     Args:
         cfg: the whole config.
         folder: checkpoints go to `folder/checkpoints`.
-        logger: a Lightning logger or False.
+        logger: a Lightning logger, several of them, or False.
         label: shown in front of the progress bar.
         overrides: arguments of lightning.Trainer that win over `cfg.trainer`.
     """
     callbacks: list[Callback] = [StepSeed(cfg.seed), FiniteLoss()]
+    plain = str(cfg.trainer.get("strategy", "auto")).startswith(("auto", "ddp"))
+    if plain and "plugins" not in cfg.trainer:  # sharded strategies write checkpoints of their own
+        overrides = {"plugins": [WholeCheckpointIO()], **overrides}
     for node in OmegaConf.create(cfg.callbacks).values():
         callback = build(node)
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -73,19 +120,62 @@ def make_trainer(
     )
 
 
+class _Ended(Callback):
+    """Knows whether a training came to its end, or had been there before."""
+
+    seen = False
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.seen = True
+
+
 def fit(
     trainer: lightning.Trainer, module: lightning.LightningModule, train: Any, val: Any, last: Path
 ) -> None:
-    """Fit from the start, or from the checkpoint `last` if it is there."""
-    trainer.fit(
-        module,
-        train_dataloaders=train,
-        val_dataloaders=val,
-        ckpt_path=last if last.exists() else None,
-        weights_only=True,
-    )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    """Fit from the start, or from the checkpoint `last` if it is there.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, which Lightning alone would turn into exit status 1.
+        NonFiniteLossError: the loss became NaN or infinite.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    ended = _Ended()
+    trainer.callbacks.append(ended)
+    try:
+        trainer.fit(
+            module,
+            train_dataloaders=train,
+            val_dataloaders=val,
+            ckpt_path=last if last.exists() else None,
+            weights_only=True,
+        )
+    except SystemExit:
+        if trainer.interrupted:
+            signal.signal(signal.SIGINT, handler)  # Lightning has switched Ctrl-C off
+            raise KeyboardInterrupt from None
+        raise
+    if not ended.seen:
+        # Nothing was left to train, so Lightning has not put the average in place, either.
+        for callback in trainer.callbacks:
+            if isinstance(callback, WeightAveraging):
+                callback.on_train_end(trainer, module)
+
+
+def check_launch(cfg: DictConfig) -> None:
+    """Refuse several devices where the processes for them cannot be started.
+
+    Raises:
+        ValueError: in a Hydra sweep, whose runs follow each other in one process.
+    """
+    devices = cfg.trainer.get("devices", 1)
+    several = len(devices) > 1 if isinstance(devices, ListConfig) else devices not in (1, "1")
+    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if several and swept:
+        raise ValueError(
+            f"a sweep with -m starts its runs one after the other in this process, but "
+            f"trainer.devices={devices} needs processes of its own for each run; start the runs "
+            "from a shell loop or a W&B sweep, or set trainer.devices=1"
+        )
 
 
 def device_of(trainer: lightning.Trainer) -> torch.device:

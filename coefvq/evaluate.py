@@ -27,8 +27,12 @@ def evaluate(
     Returns:
         The report's form: `{split: {student: {...}, teacher: {...}, agreement: {...}}, …}`.
 
+    Texts are read with the student's own tokenizer, and privileged features are brought to the
+    scale that the teacher was trained on, whatever data they come from.
+
     Raises:
-        ValueError: if the folder holds no finished run or the split is unknown.
+        ValueError: if the folder holds no finished run, the split is unknown, or the overrides
+            make another task or touch more than the data.
     """
     import json
 
@@ -49,17 +53,24 @@ def evaluate(
     report = json.loads(folder.report.read_text(encoding="utf-8"))
     cfg = OmegaConf.load(folder.config)
     assert isinstance(cfg, DictConfig)
-    cfg.merge_with_dotlist(overrides or [])
-    data = engine.build(cfg.data)
-    data.prepare()
-    pipeline.fill_runtime(cfg, data)
+    _apply(cfg, overrides or [])
+    # Never a teacher found or trained for these data: the run's own is what is asked about.
+    cfg.teacher.checkpoint = report["paths"]["teacher"]
+    has_student = folder.student.exists()
+    data = pipeline.prepared_data(cfg, folder.student if has_student else cfg.teacher.checkpoint)
+    stored = report["data"]
+    if [stored["kind"], stored["classes"]] != [data.task.kind, list(data.task.classes)]:
+        raise ValueError(
+            f"run={run} answers task {report['task']!r} ({stored['kind']}, {stored['classes']}), "
+            f"but the overrides give {data.task.name!r} ({data.task.kind}, "
+            f"{list(data.task.classes)}); give data with the run's own classes"
+        )
+    gpu = cfg.trainer.accelerator not in ("cpu", "mps") and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
     models: dict[str, Any] = {}
-    if folder.student.exists():
-        student = load_student(folder.student).eval()
+    if has_student:
+        student = load_student(folder.student).eval().to(device)
         models["student"] = lambda batch: student(batch.public())
-    if overrides:
-        # Other data would mean another teacher; the run's own is what is asked about.
-        cfg.teacher.checkpoint = report["paths"]["teacher"]
     teacher = get_teacher(cfg, data)
     if teacher is not None:
         models["teacher"] = FrozenTeacher(teacher.module)
@@ -67,7 +78,7 @@ def evaluate(
     result: dict[str, Any] = {"run": str(folder.path), "task": data.task.name, split: {}}
     logits: dict[str, torch.Tensor] = {}
     for name, model in models.items():
-        found = collect(model, loader())
+        found = collect(model, loader(), device=device)
         logits[name] = found.logits
         result[split][name] = pipeline.metrics_of(found, data.task, report["threshold"][name])
     if len(logits) == 2:
@@ -80,6 +91,19 @@ def evaluate(
         )
     result["data_fingerprint"] = data.fingerprint
     return result
+
+
+def _apply(cfg: DictConfig, overrides: list[str]) -> None:
+    """Change values of the data, and of nothing else."""
+    for word in overrides:
+        key, equals, _ = word.partition("=")
+        known = key == "cache_dir" or (key.startswith("data.") and OmegaConf.is_config(cfg.data))
+        if not equals or not known or key.removeprefix("data.") not in {*cfg.data, "cache_dir"}:
+            raise ValueError(
+                f"overrides change the data of a run, for instance data.seed=7; {word!r} is none "
+                f"of data.{', data.'.join(str(k) for k in cfg.data if k != '_target_')}"
+            )
+    cfg.merge_with_dotlist(overrides)
 
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="evaluate")

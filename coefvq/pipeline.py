@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import shlex
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from coefvq import config, engine
+from coefvq import config, engine, loggers
 from coefvq.distiller import Distiller, Teacher
 from coefvq.evaluation.agreement import compute_agreement
 from coefvq.evaluation.collect import Predictions, collect
@@ -25,13 +27,13 @@ from coefvq.evaluation.plots import write_plots
 from coefvq.evaluation.report import terminal_table, versions, write_report
 from coefvq.evaluation.threshold import choose_threshold
 from coefvq.objective import Objective
-from coefvq.runs import RunFolder, local_rank, open_run
-from coefvq.teacher_training import TrainedTeacher, get_teacher
+from coefvq.runs import RunFolder, open_run, rank
+from coefvq.teacher_training import TrainedTeacher, get_teacher, tokenizer_of
 from coefvq.teachers.frozen import FrozenTeacher
 from coefvq.teachers.remembered import RememberedTeacher
 from coefvq.types import TaskSpec
 
-console = Console(stderr=True)
+console = Console(stderr=True, highlight=False)
 
 
 class Stopwatch:
@@ -55,7 +57,7 @@ def run(cfg: DictConfig, *, show: bool = True) -> dict[str, Any] | None:
 
     Args:
         cfg: a composed config of `conf/train.yaml`.
-        show: print the table at the end.
+        show: print what is being done, and the table at the end.
 
     Returns:
         The report's dict as in `report.json`; None in a process that was launched beside the
@@ -66,34 +68,75 @@ def run(cfg: DictConfig, *, show: bool = True) -> dict[str, Any] | None:
     """
     engine.quiet()
     config.validate(cfg)
+    engine.check_launch(cfg)
+    say = console.print if show and rank() == 0 else _silent
     folder = open_run(cfg.run_dir, config.written(cfg), cfg.resume)
     watch = Stopwatch()
     with open_dict(cfg):
         cfg.run_dir = str(folder.path)
+    say(f"run      {os.path.relpath(folder.path)}", soft_wrap=True)
     with watch("data"):
-        _say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {cfg.data.get('task')}")
-        data = engine.build(cfg.data)
-        data.prepare()
-        fill_runtime(cfg, data)
+        say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {cfg.data.get('task')}")
+        data = prepared_data(cfg, cfg.teacher.checkpoint)
     with watch("teacher"):
         teacher = get_teacher(cfg, data)
         if teacher is not None:
-            _say(f"teacher  {teacher.name}, {'reused' if teacher.reused else 'trained'}")
-    if "student" in cfg.phases:
-        with watch("student"):
-            student, device = train_student(cfg, data, teacher, folder)
-    else:
-        student, device = None, torch.device("cpu")
-    if local_rank() > 0:
-        return None
-    with watch("test"):
-        report, curves = score(cfg, data, teacher, student, device)
-    if student is not None:
-        export_student(student, data, folder, report)
+            say(f"teacher  {teacher.name}, {'reused' if teacher.reused else 'trained'}")
+    chosen = engine.build(cfg.logger) if cfg.logger is not None else None
+    with loggers.opened(chosen, folder.path, folder.checkpoint) as outlets:
+        for logger in outlets:
+            logger.log_hyperparams(config.plain(cfg))
+        student, device, step = None, torch.device("cpu"), 0
+        if "student" in cfg.phases:
+            with watch("student"):
+                student, device, step = train_student(cfg, data, teacher, folder, outlets)
+        if rank() > 0:
+            return None
+        with watch("test"):
+            report, curves = score(cfg, data, teacher, student, device)
+        if student is not None:
+            export_student(student, data, folder, report)
+        with watch("report"):
+            pictures = write_plots(
+                folder.plots,
+                task=data.task,
+                predictions=curves,
+                metrics_csv=folder.path / "logs" / "metrics.csv",
+                thresholds=report["threshold"],
+            )
+            loggers.log_report(outlets, report, pictures, step)
+    report["plots"] = [str(Path(p).relative_to(folder.path)) for p in pictures]
     _finish(cfg, folder, data, teacher, report, curves, watch)
     if show:
         Console().print(terminal_table(report))
     return report
+
+
+def prepared_data(cfg: DictConfig, model: str | Path | None = None) -> Any:
+    """Build and prepare the data of a config and fill in `cfg.runtime`.
+
+    Args:
+        cfg: a config of `conf/train.yaml`.
+        model: a saved model that will read these data. If its tokenizer is another one than the
+            data would be given, texts are read with the model's.
+
+    Raises:
+        ValueError: if the config names a tokenizer and the model needs another one.
+    """
+    data = engine.build(cfg.data)
+    data.prepare()
+    wanted = None if model is None or data.tokenizer is None else tokenizer_of(model)
+    if wanted is not None and wanted.get_vocab() != data.tokenizer.get_vocab():
+        if data.tokenizer_name is not None:
+            raise ValueError(
+                f"data.tokenizer={data.tokenizer_name} reads text in another vocabulary than the "
+                f"model in {model} was trained with; set it to null"
+            )
+        data = engine.build(cfg.data)
+        data.tokenizer_name = str(model)
+        data.prepare()
+    fill_runtime(cfg, data)
+    return data
 
 
 def fill_runtime(cfg: DictConfig, data: Any) -> None:
@@ -105,9 +148,13 @@ def fill_runtime(cfg: DictConfig, data: Any) -> None:
 
 
 def train_student(
-    cfg: DictConfig, data: Any, teacher: TrainedTeacher | None, folder: RunFolder
-) -> tuple[torch.nn.Module, torch.device]:
-    """Train the student and return it with the device that it is on."""
+    cfg: DictConfig,
+    data: Any,
+    teacher: TrainedTeacher | None,
+    folder: RunFolder,
+    outlets: list[Logger],
+) -> tuple[torch.nn.Module, torch.device, int]:
+    """Train the student and return it with the device that it is on and the steps it took."""
     engine.seed_everything(cfg.seed)
     student = engine.build(cfg.student)
     objective = Objective(
@@ -121,14 +168,12 @@ def train_student(
         optimizer=engine.partial(cfg.optimizer),
         scheduler=engine.partial(cfg.scheduler),
     )
-    logger = engine.build(cfg.logger) if cfg.logger is not None else False
-    trainer = engine.make_trainer(cfg, folder.path, logger=logger, label=f"student {cfg.name}")
-    if logger:
-        logger.log_hyperparams(config.plain(cfg))
+    trainer = engine.make_trainer(cfg, folder.path, logger=outlets, label=f"student {cfg.name}")
     engine.fit(
         trainer, distiller, data.train_dataloader(), data.val_dataloader(), folder.checkpoint
     )
-    return student.to(engine.device_of(trainer)).eval(), engine.device_of(trainer)
+    device = engine.device_of(trainer)
+    return student.to(device).eval(), device, trainer.global_step
 
 
 def teacher_of(teacher: TrainedTeacher, data: Any) -> Teacher:
@@ -241,19 +286,9 @@ def _finish(
             "teacher": None if teacher is None else str(teacher.folder),
         },
     }
-    with watch("report"):
-        pictures = write_plots(
-            folder.plots,
-            task=data.task,
-            predictions=curves,
-            metrics_csv=folder.path / "logs" / "metrics.csv",
-            thresholds=report["threshold"],
-        )
-    report["plots"] = [str(Path(p).relative_to(folder.path)) for p in pictures]
     report["seconds"] = {k: round(v, 2) for k, v in watch.seconds.items()}
     write_report(folder.path, report)
 
 
-def _say(line: str) -> None:
-    if local_rank() == 0:
-        console.print(line, highlight=False)
+def _silent(*words: Any, **options: Any) -> None:
+    """Print nothing: a run among others in a comparison, or a process beside the first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def predict(
     out = Path(out)
     if on_bad_clip not in ("skip", "error"):
         raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
+    if out.suffix != ".parquet":
+        raise ValueError(f"out={out} must end in .parquet")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if out.exists() and not overwrite:
@@ -90,6 +93,10 @@ def predict(
     table = pandas.concat([pandas.read_parquet(p) for p in sorted(parts.glob("*.parquet"))])
     order = {clip.id: i for i, clip in enumerate(found)}
     table = table.sort_values("id", key=lambda ids: ids.map(order)).reset_index(drop=True)
+    # Without a readable clip there would be no score columns, or they would come last.
+    width = (0,) if task.num_outputs == 1 else (0, task.num_outputs)
+    names = score_columns(torch.zeros(width), task, metadata["threshold"])
+    table = table.reindex(columns=["id", "path", *names, "problem"])
     _write(table, out)
     shutil.rmtree(parts)
     return table
@@ -197,7 +204,11 @@ def _main(cfg: DictConfig) -> None:
     with config.one_sentence():
         words = {str(k): v for k, v in cfg.items()}
         out = cfg.out
-        table = predict(words.pop("model"), words.pop("clips"), **words)
+        try:
+            table = predict(words.pop("model"), words.pop("clips"), **words)
+        except KeyboardInterrupt:
+            print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
+            raise SystemExit(130) from None
         bad = int((table["problem"] != "").sum())
         print(f"{len(table)} clips in {out}" + (f", {bad} of them unreadable" if bad else ""))
 

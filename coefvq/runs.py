@@ -53,18 +53,30 @@ class RunFolder:
 
 
 def default_run_dir(name: str, task: str, seed: int) -> Path:
-    """`runs/<name>-<task>-s<seed>-<time>`, with a number behind it if that is taken."""
+    """Make `runs/<name>-<task>-s<seed>-<time>`, with a number behind it if that is taken.
+
+    The folder is made here, so that runs that start in the same second never share one.
+    """
     stem = f"{name}-{task}-s{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path("runs") / stem, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{stem}-{number}"
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            path = Path("runs") / f"{stem}-{number}"
+        else:
+            return path
 
 
-def local_rank() -> int:
-    """This process's place on its machine, 0 where nothing was launched."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+def rank() -> int:
+    """This process's place among those that were launched for one run: 0 for the first.
+
+    Lightning's launcher sets LOCAL_RANK, torchrun RANK, Slurm SLURM_PROCID; the first process on
+    another machine has a NODE_RANK.
+    """
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return max(int(os.environ.get(name) or 0) for name in names)
 
 
 def open_run(path: str | Path | None, config: dict[str, Any], resume: bool) -> RunFolder:
@@ -80,7 +92,7 @@ def open_run(path: str | Path | None, config: dict[str, Any], resume: bool) -> R
         ValueError: if the folder holds a run and `resume` is off, if the run in it is finished, or
             if its config was another one.
     """
-    if local_rank() > 0:
+    if rank() > 0:
         # A process launched beside ours: the first process has made the folder.
         given = os.environ.get(_ENVIRONMENT) or path
         if given is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,14 @@ from torch import nn
 import coefvq
 from coefvq import engine
 from coefvq.data.home import cache_home
+from coefvq.data.privileged import PrivilegedNormalizer
+from coefvq.data.text import load_tokenizer
 from coefvq.distiller import Distiller
 from coefvq.losses import SupervisedLoss
+from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.objective import Objective
-from coefvq.runs import local_rank, write_json
+from coefvq.runs import rank, write_json
+from coefvq.teachers.rescaled import RescaledTeacher
 from coefvq.types import Batch
 
 
@@ -67,7 +72,7 @@ def get_teacher(cfg: DictConfig, data: Any) -> TrainedTeacher | None:
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     folder = cache_home(cfg.cache_dir) / "teachers" / f"{cfg.teacher.name}-{fingerprint[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    if local_rank() > 0:
+    if rank() > 0:
         return _find_or_train(cfg, data, folder, fingerprint, settings)
     with FileLock(folder / "lock"):
         return _find_or_train(cfg, data, folder, fingerprint, settings)
@@ -103,7 +108,7 @@ def _find_or_train(
     start = time.perf_counter()
     module = train_teacher(cfg, data, folder)
     seconds = time.perf_counter() - start
-    if local_rank() == 0:
+    if rank() == 0:
         module.save_pretrained(
             model_folder,
             tokenizer=data.tokenizer,
@@ -111,6 +116,7 @@ def _find_or_train(
             overwrite=True,  # what is there is the rest of a save that was killed
         )
         write_json(done, {"fingerprint": fingerprint, "seconds": seconds, "settings": settings})
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # nobody goes on from there
     return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, seconds, False)
 
 
@@ -149,6 +155,8 @@ def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:
         )
     module = expected.from_pretrained(path)
     _check_fits(module, cfg, data, path)
+    if cfg.teacher.inputs == "whole":
+        module = _on_its_own_scale(module, data, path)
     digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
     return TrainedTeacher(module, cfg.teacher.name, digest, path.absolute(), 0.0, True)
 
@@ -165,3 +173,29 @@ def _check_fits(module: nn.Module, cfg: DictConfig, data: Any, path: Path) -> No
                 f"this data needs {number}; give a teacher trained for this task, or "
                 "teacher.checkpoint=null to train one"
             )
+
+
+def tokenizer_of(folder: str | Path) -> Any:
+    """The tokenizer that a saved model reads text with; None if it reads none."""
+    folder = Path(folder)
+    if not (folder / "tokenizer.json").exists() or read_config(folder)["config"]["trunk"] is None:
+        return None
+    return load_tokenizer(folder)
+
+
+def _on_its_own_scale(module: nn.Module, data: Any, path: Path) -> nn.Module:
+    """Make sure that the teacher sees the features that it knows, in its own units."""
+    stored = load_metadata(path).get("privileged")
+    if stored is None:
+        return module
+    its, ours = PrivilegedNormalizer.from_dict(stored), data.normalizer
+    for what in ("names", "log1p"):
+        if getattr(its, what) != getattr(ours, what):
+            raise ValueError(
+                f"teacher.checkpoint={path} was trained on privileged features with "
+                f"{what}={list(getattr(its, what))}, but these data have "
+                f"{list(getattr(ours, what))}; give the same ones in the same order"
+            )
+    if its == ours:
+        return module
+    return RescaledTeacher(module, mean=ours.mean, std=ours.std, own_mean=its.mean, own_std=its.std)

@@ -12,25 +12,18 @@ import torch
 from safetensors.torch import load_file
 
 from coefvq import config, pipeline
-from coefvq.compare import Job, compose
-
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-SMALL = ("data.labelled=24", "data.unlabelled=8", "data.val=16", "data.test=16",
-         "data.batch_size=8", "trainer.max_steps=2", "+trainer.log_every_n_steps=1",
-         "teacher.training.max_steps=2")  # fmt: skip
 
 
-def small(*words, folder):
-    words = [w.replace("+trainer.log", "trainer.log") for w in (*SMALL, *words)]
-    return compose(Job("x", None, 1, tuple(words), folder))
+@pytest.fixture
+def run(small):
+    def run(folder, *words):
+        return pipeline.run(small(*words, folder=folder / "run"), show=False)
 
-
-def run(tmp_path, *words):
-    return pipeline.run(small(*words, folder=tmp_path / "run"), show=False)
+    return run
 
 
 @pytest.mark.parametrize("recipe", config.recipe_names())
-def test_every_recipe_runs(recipe, tmp_path):
+def test_every_recipe_runs(recipe, tmp_path, run):
     report = run(tmp_path, f"+recipe={recipe}")
     folder = tmp_path / "run"
     stored = json.loads((folder / "report.json").read_text())
@@ -52,12 +45,12 @@ def test_every_recipe_runs(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["level", "artefacts", "bad_sound", "title_mismatch"])
-def test_every_task_is_one_word(task, tmp_path):
+def test_every_task_is_one_word(task, tmp_path, run):
     report = run(tmp_path, "+recipe=cpfd", f"data.task={task}")
     assert report["task"] == task and set(report["test"]) == {"student", "teacher", "agreement"}
 
 
-def test_the_teacher_is_trained_once_and_found_again(tmp_path):
+def test_the_teacher_is_trained_once_and_found_again(tmp_path, run):
     first = run(tmp_path / "a", "+recipe=cpfd", "seed=7")
     start = time.time()
     second = run(tmp_path / "b", "+recipe=pfd", "seed=7")
@@ -69,7 +62,7 @@ def test_the_teacher_is_trained_once_and_found_again(tmp_path):
     assert other["teacher_fingerprint"] != first["teacher_fingerprint"]
 
 
-def test_a_teacher_can_be_given_and_must_fit(tmp_path):
+def test_a_teacher_can_be_given_and_must_fit(tmp_path, run):
     given = run(tmp_path / "a", "+recipe=teacher")["paths"]["teacher"]
     report = run(tmp_path / "b", "+recipe=cpfd", f"teacher.checkpoint={given}")
     assert report["paths"]["teacher"] == given
@@ -81,7 +74,7 @@ def test_a_teacher_can_be_given_and_must_fit(tmp_path):
         run(tmp_path / "e", "+recipe=cpfd", "teacher.checkpoint=nowhere")
 
 
-def test_equal_commands_give_equal_students(tmp_path):
+def test_equal_commands_give_equal_students(tmp_path, run):
     reports = [run(tmp_path / name, "+recipe=cpfd") for name in "ab"]
     assert reports[0]["test"] == reports[1]["test"]
     weights = [

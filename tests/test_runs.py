@@ -22,8 +22,7 @@ def test_a_run_gets_a_folder_named_after_it():
 
 def test_default_names_never_collide(monkeypatch):
     monkeypatch.setattr("time.strftime", lambda form: "now")
-    first = default_run_dir("a", "b", 1)
-    first.mkdir(parents=True)
+    assert default_run_dir("a", "b", 1).is_dir()
     assert default_run_dir("a", "b", 1).name == "a-b-s1-now-2"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def write_clip(
         crf: x264's constant rate factor.
         title: container metadata.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with av.open(str(part), "w", format="mp4") as container:
         container.metadata["title"] = title
         video = container.add_stream("libx264", rate=FPS)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas
 
 from coefvq.data.datamodule import ClipDataModule
 from coefvq.data.manifest import Manifest
+from coefvq.data.options import share_out
 from coefvq.data.shortform import history, make
 from coefvq.data.shortform.pool import VERSION, Pool
-from coefvq.data.shortform.tasks import NOISE, TASKS, make_labels
+from coefvq.data.shortform.tasks import CUTS, NOISE, TASKS, make_labels
 from coefvq.types import Clip, InputSpec
 
 PRIVILEGED = {
@@ -42,11 +43,14 @@ class Shortform:
         label_noise: `"normal"`, `"heavy"` or `"none"`.
         seed: of the pool of clips.
         split_seed: which clips go where, and the raters' errors.
-        pool: how many clips the splits are drawn from; None: just as many as they need.
+        pool: how many clips the splits are drawn from; None: just as many as they need. With
+            a number, test and validation stay the same clips while `labelled` and `unlabelled`
+            change.
         cache_dir: see `coefvq.data.home.cache_home`.
 
     Raises:
-        ValueError: an unknown word, or a size below 1 (`unlabelled`: below 0).
+        ValueError: an unknown word, a size below 1 (`unlabelled`: below 0), a pool too small for
+            the splits, or a negative seed.
     """
 
     def __init__(
@@ -69,9 +73,9 @@ class Shortform:
         _one_of("data.label_noise", label_noise, NOISE)
         sizes = {"labelled": labelled, "unlabelled": unlabelled, "val": val, "test": test}
         for name, size in sizes.items():
-            least = 0 if name == "unlabelled" else 1
-            if size < least:
-                raise ValueError(f"data.{name} must be at least {least}, got {size}")
+            _at_least(f"data.{name}", size, 0 if name == "unlabelled" else 1)
+        _at_least("data.seed", seed, 0)
+        _at_least("data.split_seed", split_seed, 0)
         needed = sum(sizes.values())
         if pool is not None and pool < needed:
             raise ValueError(
@@ -90,7 +94,8 @@ class Shortform:
     @property
     def fingerprint(self) -> str:
         """Hash of the recipe and its seeds; not of files, whose bytes vary with the encoder."""
-        content = [VERSION, self.task.name, self.sizes, self.privileged, self.label_noise]
+        content = [VERSION, dataclasses.asdict(self.task), CUTS, self.sizes, self.privileged]
+        content += [dataclasses.asdict(NOISE[self.label_noise])]
         content += [self.seed, self.split_seed, self.pool]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
@@ -101,8 +106,8 @@ class Shortform:
         rng = np.random.default_rng([self.split_seed, list(TASKS).index(self.task.name)])
         noisy = make_labels(table, self.task.name, NOISE[self.label_noise], rng)
         gold = make_labels(table, self.task.name, NOISE["none"], rng)
-        # The same clips are drawn whatever the task, test first: other sizes of the training split
-        # leave validation and test as they are.
+        # The same clips are drawn whatever the task, and test first: in a pool of one size, other
+        # sizes of the training split leave validation and test as they are.
         order = np.random.default_rng(self.split_seed).permutation(len(table))
         splits: dict[str, Sequence[int]] = {}
         start = 0
@@ -112,15 +117,16 @@ class Shortform:
         labels: dict[str, list | None] = {
             "labelled": noisy, "unlabelled": None, "val": noisy, "test": gold,
         }  # fmt: skip
+        rows = table.to_dict("records")
         clips = [
-            self._clip(pool, table.iloc[i], "train" if "labelled" in name else name, labels[name])
+            self._clip(pool, rows[i], "train" if "labelled" in name else name, labels[name])
             for name in ("labelled", "unlabelled", "val", "test")
             for i in splits[name]
         ]
         log1p = tuple(name for name in LOG1P if name in self.privileged)
         return Manifest(tuple(clips), self.task, self.privileged, log1p, self.fingerprint)
 
-    def _clip(self, pool: Pool, row: pandas.Series, split: str, labels: list | None) -> Clip:
+    def _clip(self, pool: Pool, row: dict[str, Any], split: str, labels: list | None) -> Clip:
         index = int(row["index"])
         return Clip(
             id=f"shortform-{self.seed}-{index:06d}",
@@ -135,85 +141,48 @@ class Shortform:
 def shortform_data(
     task: str = "degraded",
     *,
-    labelled: int = 400,
-    unlabelled: int = 700,
-    val: int = 150,
-    test: int = 350,
-    privileged: str = "full",
-    label_noise: str = "normal",
-    seed: int = 0,
-    split_seed: int = 1,
-    pool: int | None = None,
     num_frames: int = 2,
     max_text_length: int = 12,
-    audio: bool = True,
-    batch_size: int = 64,
-    eval_batch_size: int | None = None,
-    num_workers: int = 0,
-    train_on: Literal["all", "labelled"] = "all",
-    labelled_per_batch: int | None = None,
+    sampling: str = "uniform",
+    train_sampling: str | None = None,
     order_seed: int = 1,
-    on_bad_clip: Literal["error", "skip"] = "error",
-    cache_dir: str | Path | None = None,
+    **options: Any,
 ) -> ClipDataModule:
     """Make the data module of one task of `shortform`, from flat arguments.
 
     Args:
-        task: see `Shortform`, as all up to `pool`.
-        labelled: see `Shortform`.
-        unlabelled: see `Shortform`.
-        val: see `Shortform`.
-        test: see `Shortform`.
-        privileged: see `Shortform`.
-        label_noise: see `Shortform`.
-        seed: see `Shortform`.
-        split_seed: see `Shortform`.
-        pool: see `Shortform`.
+        task: see `Shortform`.
         num_frames: frames that the models read of each clip's 24.
         max_text_length: tokens of the title.
-        audio: whether sound is read.
-        batch_size: see `coefvq.data.datamodule.ClipDataModule`, as all that follow.
-        eval_batch_size: see there.
-        num_workers: see there.
-        train_on: see there.
-        labelled_per_batch: see there.
-        order_seed: order of training.
-        on_bad_clip: see there.
-        cache_dir: see `coefvq.data.home.cache_home`.
+        sampling: frame policy at evaluation.
+        train_sampling: frame policy in training; None: the same.
+        order_seed: order of the training batches.
+        **options: any other argument of `Shortform` (its `seed` is the pool's),
+            `coefvq.types.InputSpec` or `coefvq.data.datamodule.ClipDataModule`; `cache_dir` goes
+            wherever it is known.
 
     Raises:
-        ValueError: an unknown word or a size that makes no sense.
+        ValueError: an option is none of these, or has a value that its owner refuses.
     """
-    source = Shortform(
-        task,
-        labelled=labelled,
-        unlabelled=unlabelled,
-        val=val,
-        test=test,
-        privileged=privileged,
-        label_noise=label_noise,
-        seed=seed,
-        split_seed=split_seed,
-        pool=pool,
-        cache_dir=cache_dir,
-    )
+    own, spec, loading = share_out(options, Shortform, InputSpec, ClipDataModule)
     inputs = InputSpec(
-        num_frames=num_frames, frame_size=128, max_text_length=max_text_length, audio=audio
+        num_frames=num_frames,
+        max_text_length=max_text_length,
+        sampling=sampling,
+        train_sampling=train_sampling or sampling,
+        **spec,
     )
-    return ClipDataModule(
-        source,
-        inputs,
-        batch_size=batch_size,
-        eval_batch_size=eval_batch_size,
-        num_workers=num_workers,
-        train_on=train_on,
-        labelled_per_batch=labelled_per_batch,
-        on_bad_clip=on_bad_clip,
-        cache_dir=cache_dir,
-        seed=order_seed,
-    )
+    return ClipDataModule(Shortform(task, **own), inputs, **loading | {"seed": order_seed})
 
 
 def _one_of(name: str, value: str, known: Any) -> None:
     if value not in known:
         raise ValueError(f"{name}={value} is unknown; choose one of {', '.join(known)}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+__all__ = ["LOG1P", "PRIVILEGED", "Shortform", "shortform_data"]

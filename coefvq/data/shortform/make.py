@@ -13,8 +13,11 @@ MISMATCH_SHARE = 0.3
 MISSING_REFERENCE, MISSING_HISTORY = 0.30, 0.25
 """Share of clips without full-reference measures (the source was not kept) and without history."""
 
-REFERENCE = ("psnr_mean", "psnr_min", "ssim_mean", "ssim_min", "si_sdr")
+REFERENCE = ("psnr_mean", "psnr_min", "ssim_mean", "ssim_min", "si_sdr", "segmental_snr")
 ENCODER = ("qp_mean", "qp_std", "bytes_first", "bytes_mean", "bytes_std")
+"""Privileged features: against the pristine source, and from the encoder."""
+
+_NAN = float("nan")
 
 
 def clip_name(index: int) -> str:
@@ -34,17 +37,19 @@ def make_clip(folder: Path, seed: int, index: int) -> dict[str, object]:
         The clip's row: `index`, `kind`, `title`, `mismatch`, doses, the labels' own scales
         (`distance`, `sound_distance`), and every privileged feature, NaN where missing.
     """
-    rng = np.random.default_rng([seed, index])
-    picture = sources.draw_picture(rng)
-    mismatch = bool(rng.random() < MISMATCH_SHARE)
-    title = sources.draw_title(rng, picture.kind, mismatch)
-    doses = degrade.draw_doses(rng)
-    pristine, filtered = render(
-        picture, degrade.picture_filters(doses, int(rng.integers(1, 2**31 - 1)))
+    # Streams of their own: what one step draws does not move what the next one draws.
+    subject, damage, audio, audience, fate = (
+        np.random.default_rng([seed, index, stream]) for stream in range(5)
     )
-    shown_index = degrade.frozen(rng, len(pristine), doses.freeze)
-    clean = sound.make_sound(rng)
-    degraded = degrade.degrade_sound(rng, clean, sound.RATE, doses)
+    picture = sources.draw_picture(subject)
+    mismatch = bool(subject.random() < MISMATCH_SHARE)
+    title = sources.draw_title(subject, picture.kind, mismatch)
+    doses = degrade.draw_doses(damage)
+    filters = degrade.picture_filters(doses, int(damage.integers(1, 2**31 - 1)))
+    pristine, filtered = render(picture, filters)
+    shown_index = degrade.frozen(damage, len(pristine), doses.freeze)
+    clean = sound.make_sound(audio)
+    degraded = degrade.degrade_sound(damage, clean, sound.RATE, doses)
     path = folder / clip_name(index)
     write_clip(path, filtered[shown_index], degraded, sound.RATE, crf=doses.crf, title=title)
     luma, heard, encoder = read_back(path)
@@ -68,13 +73,17 @@ def make_clip(folder: Path, seed: int, index: int) -> dict[str, object]:
         "ssim_mean": float(ssim.mean()),
         "ssim_min": float(ssim.min()),
         "si_sdr": measures.si_sdr(clean, heard),
+        "segmental_snr": measures.segmental_snr(clean, heard),
         **encoder,
         **history.simulate(
-            rng, distance=distance, sound_distance=sound_distance, mismatch=mismatch
+            audience, distance=distance, sound_distance=sound_distance, mismatch=mismatch
         ),
     }
     lost = {
-        **dict.fromkeys(REFERENCE, rng.random() < MISSING_REFERENCE),
-        **dict.fromkeys(history.NAMES, rng.random() < MISSING_HISTORY),
+        **dict.fromkeys(REFERENCE, fate.random() < MISSING_REFERENCE),
+        **dict.fromkeys(history.NAMES, fate.random() < MISSING_HISTORY),
     }
-    return row | {k: float("nan") if lost.get(k) else v for k, v in features.items()}
+    return row | {k: _NAN if lost.get(k) else v for k, v in features.items()}
+
+
+__all__ = ["ENCODER", "REFERENCE", "clip_name", "make_clip"]

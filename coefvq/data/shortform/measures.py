@@ -1,7 +1,8 @@
 """Measures against the pristine source: for privileged features, and for the labels' own scale.
 
-PSNR, SSIM and SI-SDR become privileged features. The perceptual distance is what quality labels are
-cut from and is no model's input; being full-reference too, it is a relative of the features.
+PSNR, SSIM, SI-SDR and segmental SNR become privileged features. The perceptual and the
+log-spectral distance are what labels are cut from and no model's input; being full-reference too,
+they are relatives of the features.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ def ssim(reference: Array, shown: Array, window: int = 8) -> Array:
 
     def mean(x: Array) -> Array:
         frames, height, width = x.shape
-        blocks = x.reshape(frames, height // window, window, width // window, window)
-        return blocks.mean((2, 4))
+        rows = x.reshape(frames, height // window, window, width).sum(2)
+        blocks = rows.reshape(frames, height // window, width // window, window)
+        return blocks.sum(3) / window**2
 
     a, b = mean(reference), mean(shown)
     var_a, var_b = mean(reference**2) - a * a, mean(shown**2) - b * b
@@ -84,13 +86,29 @@ def si_sdr(reference: Array, heard: Array) -> float:
     n = min(len(reference), len(heard))
     reference, heard = reference[:n].astype(float), heard[:n].astype(float)
     reference, heard = reference - reference.mean(), heard - heard.mean()
-    energy = float(reference @ reference)
+    energy = float((reference * reference).sum())
     if energy < 1e-9:
         return -30.0
-    target = (heard @ reference) / energy * reference
+    target = (heard * reference).sum() / energy * reference
     noise = float(((heard - target) ** 2).sum())
-    ratio = 10 * np.log10(max(float(target @ target), 1e-12) / max(noise, 1e-12))
+    ratio = 10 * np.log10(max(float((target * target).sum()), 1e-12) / max(noise, 1e-12))
     return float(np.clip(ratio, -30, 40))
+
+
+def segmental_snr(reference: Array, heard: Array, window: int = 512) -> float:
+    """Signal-to-noise ratio in dB, mean over segments of 32 ms, each clipped to [-10, 35].
+
+    Segments more than 40 dB below the loudest count as pauses and are left out.
+    """
+    n = min(len(reference), len(heard)) // window * window
+    a = reference[:n].astype(float).reshape(-1, window)
+    b = heard[:n].astype(float).reshape(-1, window)
+    signal, noise = (a**2).sum(1), ((a - b) ** 2).sum(1)
+    spoken = signal > max(1e-4 * float(signal.max(initial=0.0)), 1e-9)
+    if not spoken.any():
+        return -10.0
+    ratio = 10 * np.log10(signal[spoken] / np.maximum(noise[spoken], 1e-9))
+    return float(np.clip(ratio, -10, 35).mean())
 
 
 def log_spectral_distance(reference: Array, heard: Array, window: int = 512) -> float:

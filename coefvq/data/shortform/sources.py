@@ -50,6 +50,9 @@ def draw_picture(rng: np.random.Generator) -> Picture:
     seed = int(rng.integers(1, 2**31 - 1))
     small = int(rng.integers(1, 10_000))
     u, v, w = rng.random(3)
+    # FFmpeg's own choice of colours does not follow the filter's seed.
+    colours = np.random.default_rng(seed).integers(0, 2**24, size=2 + small % 5)
+    palette = ":".join(f"c{i}=0x{colour:06X}" for i, colour in enumerate(colours))
     special = {
         "mandelbrot": f"start_x={-0.75 + 0.05 * u:.4f}:start_y={0.08 + 0.06 * v:.4f}"
         f":start_scale={1.0 + w:.3f}:end_scale={0.05 + 0.2 * v:.3f}:end_pts=60",
@@ -57,11 +60,11 @@ def draw_picture(rng: np.random.Generator) -> Picture:
         ":life_color=lime:death_color=maroon:mold_color=navy",
         "cellauto": f"seed={seed}:rule={(18, 30, 90, 110, 150)[small % 5]}:scroll=1",
         "sierpinski": f"seed={seed}:type={('carpet', 'triangle')[small % 2]}",
-        "gradients": f"seed={seed}:nb_colors={2 + small % 5}:speed={0.02 + 0.1 * u:.3f}"
+        "gradients": f"seed={seed}:nb_colors={2 + small % 5}:{palette}:speed={0.02 + 0.1 * u:.3f}"
         f":type={('linear', 'radial', 'circular', 'spiral')[small % 4]}",
         "testsrc2": "",
-        "perlin": f"random_mode=seed:random_seed={seed}:octaves={2 + small % 4}"
-        f":xscale={0.02 + 0.05 * u:.3f}:yscale={0.02 + 0.05 * v:.3f}:tscale={0.2 + 0.5 * w:.3f}",
+        "perlin": f"random_mode=seed:random_seed={seed}:octaves={1 + small % 3}"
+        f":xscale={0.5 + 3.5 * u:.3f}:yscale={0.5 + 3.5 * v:.3f}:tscale={0.2 + 0.5 * w:.3f}",
         "zoneplate": f"kx2={int(40 + 160 * u)}:ky2={int(40 + 160 * v)}:kt={int(1 + 6 * w)}",
     }[kind]
     arguments = f"size={SIZE}x{SIZE}:rate={FPS}" + (f":{special}" if special else "")

@@ -13,11 +13,13 @@ from coefvq.types import TaskSpec
 DEGRADED_CUT = 1.5
 """Perceptual distance above which a clip is called degraded (about 35 % of clips)."""
 LEVEL_CUTS = (0.5, 2.0)
-"""Perceptual distances between good, fair and poor (about 49, 26, 25 % of clips)."""
+"""Perceptual distances between good, fair and poor (about 49, 23, 27 % of clips)."""
 ARTEFACT_CUT = 0.25
 """Dose from which a careful rater sees an artefact."""
-BAD_SOUND_CUT = 8.0
-"""Log-spectral distance, dB, above which sound is called bad (about 6 % of clips)."""
+BAD_SOUND_CUT = 6.0
+"""Log-spectral distance, dB, above which sound is called bad (about 9 % of clips)."""
+
+CUTS = (DEGRADED_CUT, LEVEL_CUTS, ARTEFACT_CUT, BAD_SOUND_CUT)
 
 TASKS = {
     "degraded": TaskSpec("degraded", "binary", ("fine", "degraded")),
@@ -55,7 +57,7 @@ NOISE = {
 
 def make_labels(
     table: pandas.DataFrame, task: str, noise: RaterNoise, rng: np.random.Generator
-) -> list[int | tuple[int, ...]]:
+) -> list[float | int | tuple[int, ...]]:
     """Label every row as noisy raters would; with `NOISE["none"]` the gold labels.
 
     Args:
@@ -65,19 +67,19 @@ def make_labels(
         rng: draws the errors.
 
     Returns:
-        0/1 for binary, a class index for multiclass, a tuple of 0/1 for multilabel.
+        0.0/1.0 for binary, a class index for multiclass, a tuple of 0/1 for multilabel.
     """
     n = len(table)
     distance = table["distance"].to_numpy() + noise.picture * rng.normal(size=n)
     if task == "degraded":
-        return _flip(distance > DEGRADED_CUT, 2, noise.flips, rng).tolist()
+        return _flip(distance > DEGRADED_CUT, 2, noise.flips, rng).astype(float).tolist()
     if task == "level":
         return _flip(np.digitize(distance, LEVEL_CUTS), 3, noise.flips, rng).tolist()
     if task == "bad_sound":
         heard = table["sound_distance"].to_numpy() + noise.sound * rng.normal(size=n)
-        return _flip(heard > BAD_SOUND_CUT, 2, noise.flips, rng).tolist()
+        return _flip(heard > BAD_SOUND_CUT, 2, noise.flips, rng).astype(float).tolist()
     if task == "title_mismatch":
-        return _flip(table["mismatch"].to_numpy(), 2, noise.flips, rng).tolist()
+        return _flip(table["mismatch"].to_numpy(), 2, noise.flips, rng).astype(float).tolist()
     assert task == "artefacts"
     doses = table[[f"dose_{name}" for name in ARTEFACTS]].to_numpy()
     seen = doses + noise.dose * rng.normal(size=doses.shape) > ARTEFACT_CUT
@@ -89,3 +91,6 @@ def _flip(labels: np.ndarray, classes: int, share: float, rng: np.random.Generat
     labels = labels.astype(int)
     wrong = rng.random(labels.shape) < share
     return np.where(wrong, (labels + rng.integers(1, classes, labels.shape)) % classes, labels)
+
+
+__all__ = ["CUTS", "NOISE", "TASKS", "RaterNoise", "make_labels"]

@@ -1,0 +1,131 @@
+"""What a run tells its loggers: settings first, test metrics, a table and pictures in the end.
+
+Metrics during training are Lightning's business. Every run also keeps `logs/metrics.csv`, whatever
+logger is chosen: its loss picture is drawn from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from coefvq.runs import rank
+
+
+@contextmanager
+def opened(chosen: Logger | None, folder: Path, checkpoint: Path) -> Iterator[list[Logger]]:
+    """Give the loggers of a run, and end them with it.
+
+    A W&B run ends here, also when the run fails: the next one of a sweep in the same process
+    would otherwise write into it.
+
+    Args:
+        chosen: the logger of the config; None: the CSV file alone.
+        folder: the run's folder.
+        checkpoint: where a run that goes on left its last checkpoint.
+    """
+    loggers: list[Logger] = [] if chosen is None else [chosen]
+    if not isinstance(chosen, CSVLogger):
+        loggers.append(CSVLogger(folder, name="logs", version="", flush_logs_every_n_steps=10))
+    keep_rows(loggers[-1], checkpoint)
+    if isinstance(chosen, WandbLogger) and chosen._wandb_init.get("anonymous") is None:
+        chosen._wandb_init.pop("anonymous", None)  # passed on as None, it makes W&B warn
+    failed = True
+    try:
+        yield loggers
+        failed = False
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=int(failed))
+
+
+def keep_rows(logger: Logger, checkpoint: Path) -> None:
+    """Keep the rows up to the checkpoint: Lightning's CSV logger empties the file it finds."""
+    assert isinstance(logger, CSVLogger)
+    path = Path(logger.log_dir) / "metrics.csv"
+    if rank() > 0 or not path.exists() or not checkpoint.exists():
+        return
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = [{k: v for k, v in line.items() if v} for line in csv.DictReader(file)]
+    writer = logger.experiment  # the file is emptied here
+    writer.metrics.extend(line for line in lines if int(line["step"]) < state["global_step"])
+    writer.save()
+
+
+def log_report(
+    loggers: Sequence[Logger],
+    report: Mapping[str, Any],
+    pictures: Sequence[Path],
+    step: int,
+) -> None:
+    """Log the test metrics, `test/<metric>` of the student and `teacher/test/<metric>`.
+
+    W&B also gets a table of them and the pictures, TensorBoard the pictures.
+
+    Args:
+        loggers: of the run.
+        report: its part `test` is read.
+        pictures: PNG files.
+        step: of the last optimizer step.
+    """
+    scalars = report_scalars(report["test"])
+    for logger in loggers:
+        logger.log_metrics(scalars, step=step)
+        if isinstance(logger, WandbLogger):
+            columns, rows = report_table(report["test"])
+            logger.log_table("test/metrics", columns=columns, data=rows, step=step)
+            for path in pictures:
+                logger.log_image(f"plots/{path.stem}", [str(path)], step=step)
+        elif isinstance(logger, TensorBoardLogger):
+            from matplotlib.image import imread
+
+            for path in pictures:
+                logger.experiment.add_image(
+                    f"plots/{path.stem}", imread(path)[..., :3], step, dataformats="HWC"
+                )
+        logger.finalize("success")
+
+
+def report_scalars(test: Mapping[str, Any]) -> dict[str, float]:
+    """Name the numbers that exist the way they are logged.
+
+    >>> report_scalars({"student": {"f1": 0.5}, "teacher": {"f1": 0.75, "ece": float("nan")}})
+    {'test/f1': 0.5, 'teacher/test/f1': 0.75}
+    """
+    prefixes = {"student": "test", "teacher": "teacher/test", "agreement": "agreement/test"}
+    return {
+        f"{prefixes[model]}/{name}": float(value)
+        for model, values in test.items()
+        if model in prefixes
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
+
+
+def report_table(test: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Lay out metrics by model: column names, and one row per metric.
+
+    >>> report_table({"student": {"f1": 0.5}, "teacher": {"f1": 0.75}, "agreement": {"kappa": 0.9}})
+    (['metric', 'student', 'teacher'], [['f1', 0.5, 0.75]])
+    """
+    models = [name for name in ("student", "teacher") if name in test]
+    names = dict.fromkeys(name for model in models for name in test[model])
+    rows = [[name, *(_number(test[model].get(name)) for model in models)] for name in names]
+    return ["metric", *models], rows
+
+
+def _number(value: Any) -> float | None:
+    good = isinstance(value, (int, float)) and math.isfinite(value)
+    return float(value) if good else None
+
+
+__all__ = ["keep_rows", "log_report", "opened", "report_scalars", "report_table"]

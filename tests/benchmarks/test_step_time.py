@@ -1,0 +1,108 @@
+"""A training step of the Distiller against the same step in a bare PyTorch loop.
+
+    pytest -m benchmark -s tests/benchmarks/test_step_time.py
+
+Both train the same X-VLM (`tiny`) on the same batches in one process, in turns, so that a machine
+that slows down slows both. What is printed is the ratio; the aim is at most 1.05.
+"""
+
+import copy
+import time
+from statistics import median
+
+import lightning
+import numpy
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from coefvq import engine, pipeline
+from coefvq.callbacks import FiniteLoss, StepSeed
+from coefvq.compare import Job, compose
+from coefvq.distiller import Distiller
+from coefvq.losses import SupervisedLoss, supervised_loss
+from coefvq.objective import Objective
+from coefvq.optim import parameter_groups
+
+pytestmark = pytest.mark.benchmark
+STEPS, ROUNDS = 20, 7
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    words = ("+recipe=supervised", "data.labelled=128", "data.unlabelled=0", "data.val=8",
+             "data.test=8")  # fmt: skip
+    cfg = compose(Job("benchmark", None, 1, words, tmp_path_factory.mktemp("run")))
+    data = engine.build(cfg.data)
+    data.prepare()
+    pipeline.fill_runtime(cfg, data)
+    engine.seed_everything(1)
+    (batch, *_) = list(data.train_dataloader())
+    return engine.build(cfg.student), batch, data.task
+
+
+def adamw(groups):
+    return torch.optim.AdamW(groups, lr=1e-4)
+
+
+def bare(student, batches, seeded=False):
+    optimizer = adamw(parameter_groups(student))
+    student.train()
+    for i, batch in enumerate(batches):
+        if seeded:  # the crops that StepSeed gives
+            torch.manual_seed(int(numpy.random.SeedSequence([1, 0, i, 0]).generate_state(1)[0]))
+        loss = supervised_loss(student(batch.public()).logits, batch.labels, task="binary")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+
+
+def distilled(student, batches, task):
+    objective = Objective({"task": SupervisedLoss(task="binary")}, {"task": 1.0})
+    module = Distiller(student, objective, task=task, optimizer=adamw)
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=1, gradient_clip_val=1.0, logger=False,
+        enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
+        callbacks=[StepSeed(1), FiniteLoss()],
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+
+
+def seconds(run):
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_step_of_the_distiller(setting, capsys):
+    student, batch, task = setting
+    few, many = [batch] * 2, [batch] * (2 + STEPS)
+    ratios = []
+    for turn in range(ROUNDS):
+        # The difference of a long and a short fit leaves out what a fit costs once.
+        ours, theirs = copy.deepcopy(student), copy.deepcopy(student)
+        loops = [
+            lambda n, s=ours: distilled(s, n, task),
+            lambda n, s=theirs: bare(s, n),
+        ]
+        taken = {}
+        for index in (0, 1) if turn % 2 else (1, 0):
+            loops[index](few)
+            short = seconds(lambda loop=loops[index]: loop(few))
+            taken[index] = seconds(lambda loop=loops[index]: loop(many)) - short
+        ratios.append(taken[0] / taken[1])
+    with capsys.disabled():
+        low, high = min(ratios), max(ratios)
+        print(f"\nDistiller / bare loop, step time: {median(ratios):.3f} ({low:.3f} to {high:.3f})")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_both_loops_do_the_same(setting):
+    student, batch, task = setting
+    ours, theirs = copy.deepcopy(student), copy.deepcopy(student)
+    distilled(ours, [batch] * 3, task)
+    bare(theirs, [batch] * 3, seeded=True)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
