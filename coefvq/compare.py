@@ -85,8 +85,10 @@ def compose(job: Job) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
         # Many runs at a time: their bars would only overwrite each other.
-        words = [*job.overrides, f"run_dir={job.folder}", "resume=true", "~callbacks.progress"]
-        return hydra.compose("train", overrides=[*words, "+trainer.enable_progress_bar=false"])
+        words = [*job.overrides, "resume=true", "~callbacks.progress"]
+        cfg = hydra.compose("train", overrides=[*words, "+trainer.enable_progress_bar=false"])
+    cfg.run_dir = str(job.folder)  # not an override: a folder's name may hold an equals sign
+    return cfg
 
 
 def run_job(job: Job) -> dict[str, Any]:

@@ -120,13 +120,26 @@ def make_trainer(
     )
 
 
-class _Ended(Callback):
-    """Knows whether a training came to its end, or had been there before."""
+class _Resume(Callback):
+    """Go on after an epoch-end checkpoint with the next epoch, from its first batch.
 
-    seen = False
+    Where a training is counted in steps, Lightning 2.6 takes the epoch of such a checkpoint for an
+    unfinished one: it trains one more batch in it, and every later epoch is shifted.
+    """
+
+    ended = False
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["loops"]["fit_loop"]
+        total, current = (state["epoch_progress"][key] for key in ("total", "current"))
+        if total["ready"] == total["processed"] == total["completed"] + 1:
+            total["completed"], current["completed"] = total["processed"], current["processed"]
+            batches = state["epoch_loop.batch_progress"]
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self.seen = True
+        self.ended = True
 
 
 def fit(
@@ -139,8 +152,8 @@ def fit(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     handler = signal.getsignal(signal.SIGINT)
-    ended = _Ended()
-    trainer.callbacks.append(ended)
+    resume = _Resume()
+    trainer.callbacks.append(resume)
     try:
         trainer.fit(
             module,
@@ -154,7 +167,7 @@ def fit(
             signal.signal(signal.SIGINT, handler)  # Lightning has switched Ctrl-C off
             raise KeyboardInterrupt from None
         raise
-    if not ended.seen:
+    if not resume.ended:
         # Nothing was left to train, so Lightning has not put the average in place, either.
         for callback in trainer.callbacks:
             if isinstance(callback, WeightAveraging):

@@ -6,15 +6,17 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf
 from torch import nn
-from toys import ToyStudent, toy_loader
+from torch.utils.data import DataLoader
+from toys import ToyStudent, toy_batches, toy_loader
 
 from coefvq import engine
 from coefvq.config import folder
+from coefvq.data.loading import EpochShuffle
 from coefvq.distiller import Distiller
 from coefvq.losses import SupervisedLoss
 from coefvq.objective import Objective
 from coefvq.progress import StepProgress
-from coefvq.types import TaskSpec
+from coefvq.types import Batch, TaskSpec
 
 TRAINER = {
     "_target_": "lightning.Trainer",
@@ -48,10 +50,23 @@ def toy_distiller():
     )
 
 
+def shuffled_loader():
+    samples = toy_batches(batch_size=1)
+    columns = ("frames", "frame_mask", "labels", "label_mask", "privileged", "privileged_mask")
+
+    def collate(some):
+        tensors = {name: torch.cat([getattr(one, name) for one in some]) for name in columns}
+        return Batch(ids=tuple(one.ids[0] for one in some), **tensors)
+
+    shuffle = EpochShuffle(len(samples), seed=1)
+    return DataLoader(samples, batch_size=8, sampler=shuffle, collate_fn=collate)
+
+
 def fit(cfg, folder, module, *callbacks, **overrides):
     trainer = engine.make_trainer(cfg, folder, **overrides)
     trainer.callbacks.extend(callbacks)
-    engine.fit(trainer, module, toy_loader(), toy_loader(), folder / "checkpoints" / "last.ckpt")
+    last = folder / "checkpoints" / "last.ckpt"
+    engine.fit(trainer, module, shuffled_loader(), toy_loader(), last)
     return trainer
 
 
@@ -99,25 +114,31 @@ def test_every_epoch_leaves_a_checkpoint_to_go_on_from(cfg, tmp_path):
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
-def test_a_run_that_goes_on_equals_one_that_never_stopped(cfg, tmp_path):
-    class Stop(Callback):
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            if trainer.global_step == 5:
-                raise RuntimeError("killed")
-
-    whole, resumed = toy_distiller(), toy_distiller()
-    fit(cfg, tmp_path / "whole", whole, max_steps=8)
-    with pytest.raises(RuntimeError, match="killed"):
-        fit(cfg, tmp_path / "killed", resumed, Stop(), max_steps=8)
-    resumed = toy_distiller()
-    starts = []
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("killed_at", [3, 5, 8, 9])
+def test_a_run_that_goes_on_equals_one_that_never_stopped(cfg, tmp_path, every, killed_at):
+    steps: list[tuple] = []
 
     class Look(Callback):
-        def on_train_start(self, trainer, pl_module):
-            starts.append(trainer.global_step)
+        stop = None
 
-    trainer = fit(cfg, tmp_path / "killed", resumed, Look(), max_steps=8)
-    assert starts == [4] and trainer.global_step == 8
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == self.stop:
+                raise RuntimeError("killed")
+            epoch = trainer.train_dataloader.sampler.epoch
+            steps.append((trainer.global_step, trainer.current_epoch, epoch, batch_idx, batch.ids))
+
+    look, options = Look(), {"max_steps": 12, "check_val_every_n_epoch": every}
+    whole, resumed = toy_distiller(), toy_distiller()
+    fit(cfg, tmp_path / "whole", whole, look, **options)
+    expected, steps[:] = list(steps), []
+    look.stop = killed_at
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(cfg, tmp_path / "killed", toy_distiller(), look, **options)
+    done = len(steps) // 2 * 2  # whole epochs; what came after is trained again
+    look.stop, steps[:] = None, steps[:done]
+    fit(cfg, tmp_path / "killed", resumed, look, **options)
+    assert steps == expected and [step[0] for step in steps] == list(range(12))
     assert torch.equal(whole.student.head.weight, resumed.student.head.weight)
 
 

@@ -11,12 +11,12 @@ from coefvq.data.shortform.degrade import ARTEFACTS
 from coefvq.types import TaskSpec
 
 DEGRADED_CUT = 1.5
-"""Perceptual distance above which a clip is called degraded (about 35 % of clips)."""
+"""Perceptual distance above which a clip is called degraded (about 37 % of clips)."""
 LEVEL_CUTS = (0.5, 2.0)
-"""Perceptual distances between good, fair and poor (about 49, 23, 27 % of clips)."""
+"""Perceptual distances between good, fair and poor (about 44, 27, 29 % of clips)."""
 ARTEFACT_CUT = 0.25
 """Dose from which a careful rater sees an artefact."""
-BAD_SOUND_CUT = 6.0
+BAD_SOUND_CUT = 6.5
 """Log-spectral distance, dB, above which sound is called bad (about 9 % of clips)."""
 
 CUTS = (DEGRADED_CUT, LEVEL_CUTS, ARTEFACT_CUT, BAD_SOUND_CUT)

@@ -234,7 +234,7 @@ class TestDataModule:
         batch = next(iter(data.test_dataloader()))
         assert batch.frames.shape == (4, 2, 3, 128, 128) and batch.frames.dtype == torch.uint8
         assert batch.audio.shape == (4, 64, 200) and batch.input_ids.shape == (4, 12)
-        assert batch.privileged.shape == (4, 15) and batch.label_mask.all()
+        assert batch.privileged.shape == (4, 16) and batch.label_mask.all()
         assert batch.frames.float().std() > 10 and batch.audio_mask.any(1).all()
 
     def test_marks_missing_features_and_labels(self, data):
@@ -250,7 +250,7 @@ class TestDataModule:
 
     def test_describes_its_splits(self, data):
         told = data.describe()
-        assert told["task"] == "degraded" and told["privileged"] == 15 and not told["skipped"]
+        assert told["task"] == "degraded" and told["privileged"] == 16 and not told["skipped"]
         assert set(told["splits"]) == {"train", "val", "test"}
 
     def test_titles_fit(self, data):

@@ -169,6 +169,21 @@ class TestSound:
     def test_si_sdr_takes_the_common_length(self, wave):
         assert measures.si_sdr(wave, np.concatenate([wave, np.ones(500)])) == 40
 
+    def test_segmental_snr_averages_decibels_and_leaves_pauses_out(self):
+        sound = np.ones(4 * 512)
+        sound[3 * 512 :] = 0.0  # a pause: whatever is heard there does not count
+        heard = sound.copy()
+        heard[:512] += 0.1  # 20 dB
+        heard[512:1024] += 1.0  # 0 dB
+        heard[3 * 512 :] += 1.0
+        # The third segment is perfect, which counts as 35 dB.
+        assert measures.segmental_snr(sound, heard) == pytest.approx((20 + 0 + 35) / 3)
+
+    def test_segmental_snr_has_a_floor_and_takes_the_common_length(self, wave):
+        assert measures.segmental_snr(np.zeros(1024), np.ones(1024)) == -10
+        assert measures.segmental_snr(wave, -100 * wave) == -10
+        assert measures.segmental_snr(wave, np.concatenate([wave, np.ones(500)])) == 35
+
     def test_spectral_distance_of_a_waveform_to_itself_is_zero(self, wave):
         assert measures.log_spectral_distance(wave, wave) == 0
         longer = np.concatenate([wave, np.ones(700)])

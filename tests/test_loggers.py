@@ -1,0 +1,187 @@
+import csv
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+import wandb
+import yaml
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+
+from coefvq import pipeline
+from coefvq.loggers import keep_rows, log_report, opened, report_scalars, report_table
+
+REPORT = {
+    "test": {
+        "student": {"f1": 0.5, "ece": math.nan},
+        "teacher": {"f1": 0.75},
+        "agreement": {"equal_decisions": 1.0},
+    }
+}
+
+
+def read_csv(folder):
+    with (folder / "logs" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_wandb(folder):
+    """Config, history and summary of every offline run below a folder."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    runs = []
+    for path in sorted(folder.rglob("*.wandb")):
+        store = DataStore()
+        store.open_for_scan(str(path))
+        config, history = {}, {}
+        while (data := store.scan_data()) is not None:
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            for item in [*record.run.config.update, *record.config.update]:
+                config[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
+            for item in record.history.item:
+                value = json.loads(item.value_json)
+                history.setdefault(item.key or ".".join(item.nested_key), []).append(value)
+        runs.append({"config": config, "history": history, "path": path.parent})
+    return runs
+
+
+@pytest.fixture
+def picture(tmp_path):
+    from matplotlib.figure import Figure
+
+    path = tmp_path / "losses.png"
+    Figure(figsize=(1, 1)).savefig(path)
+    return path
+
+
+def test_names_are_the_ones_of_the_design():
+    assert report_scalars(REPORT["test"]) == {
+        "test/f1": 0.5, "teacher/test/f1": 0.75, "agreement/test/equal_decisions": 1.0,
+    }  # fmt: skip
+    columns, rows = report_table(REPORT["test"])
+    assert columns == ["metric", "student", "teacher"]
+    assert rows == [["f1", 0.5, 0.75], ["ece", None, None]]
+
+
+def test_the_csv_file_is_there_whatever_is_chosen(tmp_path):
+    chosen = TensorBoardLogger(tmp_path, name="logs", version="")
+    with opened(chosen, tmp_path, tmp_path / "none.ckpt") as loggers:
+        log_report(loggers, REPORT, [], step=7)
+    assert [row["test/f1"] for row in read_csv(tmp_path)] == ["0.5"]
+    with opened(None, tmp_path / "b", tmp_path / "none.ckpt") as loggers:
+        assert [type(logger) for logger in loggers] == [CSVLogger]
+        log_report(loggers, REPORT, [], step=7)
+    assert read_csv(tmp_path / "b")[0]["step"] == "7"
+
+
+def test_a_chosen_csv_logger_is_the_only_one(tmp_path):
+    chosen = CSVLogger(tmp_path, name="logs", version="")
+    with opened(chosen, tmp_path, tmp_path / "none.ckpt") as loggers:
+        assert loggers == [chosen]
+
+
+def test_rows_up_to_the_checkpoint_are_kept_when_a_run_goes_on(tmp_path):
+    first = CSVLogger(tmp_path, name="logs", version="")
+    for step in (0, 3, 5, 8):
+        first.log_metrics({"train/loss": 1.0 / (step + 1)}, step=step)
+    first.save()
+    checkpoint = tmp_path / "last.ckpt"
+    torch.save({"global_step": 6}, checkpoint)
+    second = CSVLogger(tmp_path, name="logs", version="")
+    with pytest.warns(UserWarning, match="will be deleted"):
+        keep_rows(second, checkpoint)
+    second.log_metrics({"train/loss": 9.0, "val/loss": 2.0}, step=6)
+    second.save()
+    rows = read_csv(tmp_path)
+    assert [row["step"] for row in rows] == ["0", "3", "5", "6"]
+    assert float(rows[1]["train/loss"]) == 0.25 and rows[3]["val/loss"] == "2.0"
+
+
+def test_tensorboard_gets_scalars_and_pictures(tmp_path, picture):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    chosen = TensorBoardLogger(tmp_path, name="logs", version="")
+    with opened(chosen, tmp_path, tmp_path / "none.ckpt") as loggers:
+        log_report(loggers, REPORT, [picture], step=7)
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"test/f1", "teacher/test/f1"} <= set(tags["scalars"])
+    assert tags["images"] == ["plots/losses"]
+    (scalar,) = events.Scalars("test/f1")
+    assert scalar.value == 0.5 and scalar.step == 7
+
+
+def test_a_wandb_run_ends_with_its_run_even_when_that_fails(tmp_path):
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        chosen = WandbLogger(project="coefvq", save_dir=folder, offline=True)
+        with pytest.raises(RuntimeError), opened(chosen, folder, folder / "none.ckpt") as loggers:
+            loggers[0].log_metrics({"train/loss": float(number)}, step=0)
+            raise RuntimeError
+        assert wandb.run is None
+    values = [run["history"]["train/loss"] for run in read_wandb(tmp_path)]
+    assert values == [[0], [1]]
+
+
+def test_a_run_tells_wandb_all_that_it_should(small, tmp_path):
+    cfg = small("+recipe=cpfd", "logger=wandb", "logger.offline=true",
+                "trainer.check_val_every_n_epoch=1", "trainer.max_steps=4",
+                folder=tmp_path / "run")  # fmt: skip
+    report = pipeline.run(cfg, show=False)
+    assert wandb.run is None
+    (run,) = read_wandb(tmp_path / "run")
+    assert run["config"]["objective"]["distill_weight"] == 0.5
+    assert run["config"]["runtime"]["task"] == "binary" and run["config"]["seed"] == 1
+    history = run["history"]
+    assert len(history["train/loss"]) == 4 and "train/loss/cpfd" in history
+    assert {"val/loss", "val/f1", "val/average_precision"} <= set(history)
+    assert history["test/f1"] == [pytest.approx(report["test"]["student"]["f1"])]
+    assert history["teacher/test/f1"] == [pytest.approx(report["test"]["teacher"]["f1"])]
+    table = history["test/metrics"][0]
+    assert table["_type"] == "table-file" and table["ncols"] == 3
+    pictures = {key for key in history if key.startswith("plots/")}
+    assert pictures == {f"plots/{name}" for name in
+                        ("losses", "precision_recall", "reliability", "confidence")}  # fmt: skip
+    files = {p.suffix for p in run["path"].rglob("media/**/*") if p.is_file()}
+    assert {".png", ".json"} <= files
+
+
+def test_tensorboard_follows_a_run(small, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    cfg = small("+recipe=supervised", "logger=tensorboard", folder=tmp_path / "run")
+    report = pipeline.run(cfg, show=False)
+    events = EventAccumulator(str(tmp_path / "run" / "logs"))
+    events.Reload()
+    assert {"train/loss", "test/f1"} <= set(events.Tags()["scalars"])
+    assert events.Scalars("test/f1")[0].value == pytest.approx(report["test"]["student"]["f1"])
+    assert "plots/losses.png" in report["plots"]
+
+
+def test_csv_holds_training_and_test(finished_run):
+    report = json.loads((finished_run / "report.json").read_text())
+    rows = read_csv(finished_run)
+    assert [row["step"] for row in rows if row["train/loss"]] == ["0", "1"]
+    (last,) = [row for row in rows if row["test/f1"]]
+    assert float(last["test/f1"]) == pytest.approx(report["test"]["student"]["f1"])
+    assert float(last["teacher/test/f1"]) == pytest.approx(report["test"]["teacher"]["f1"])
+    settings = yaml.safe_load((finished_run / "logs" / "hparams.yaml").read_text())
+    assert settings["objective"]["distill_weight"] == 0.5
+
+
+@pytest.mark.slow
+def test_a_sweep_in_one_process_makes_a_wandb_run_for_each(small_words, tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "coefvq.train", "-m", "+recipe=supervised", "logger=wandb",
+         "logger.offline=true", "seed=1,2", *small_words],
+        cwd=tmp_path, check=True, capture_output=True, timeout=280,
+    )  # fmt: skip
+    runs = read_wandb(tmp_path / "runs")
+    assert sorted(run["config"]["seed"] for run in runs) == [1, 2]
+    assert all(len(run["history"]["test/f1"]) == 1 for run in runs)

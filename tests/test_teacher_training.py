@@ -1,0 +1,239 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from omegaconf import open_dict
+
+from coefvq import engine, pipeline
+from coefvq.teacher_training import get_teacher, teacher_settings, tokenizer_of
+from coefvq.teachers.rescaled import RescaledTeacher
+from coefvq.types import Batch
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    engine.quiet()
+
+
+@pytest.fixture
+def prepared(small, tmp_path):
+    """Config and data of a small run: `prepared("seed=5")`."""
+
+    def prepare(*words, recipe="cpfd"):
+        cfg = small(f"+recipe={recipe}", *words, folder=tmp_path / "run")
+        return cfg, pipeline.prepared_data(cfg, cfg.teacher.checkpoint)
+
+    return prepare
+
+
+def weights(module):
+    return torch.cat([value.flatten().float() for value in module.state_dict().values()])
+
+
+def test_no_teacher_is_none(prepared):
+    assert get_teacher(*prepared(recipe="supervised")) is None
+
+
+def test_a_teacher_is_trained_once_and_found_again(prepared):
+    cfg, data = prepared("seed=11")
+    first, second = get_teacher(cfg, data), get_teacher(cfg, data)
+    assert not first.reused and first.seconds > 0
+    assert second.reused and second.seconds == 0
+    assert first.fingerprint == second.fingerprint and first.folder == second.folder
+    assert torch.equal(weights(first.module), weights(second.module))
+    stored = json.loads((first.folder.parent / "teacher.json").read_text())
+    assert stored["fingerprint"] == first.fingerprint
+    # Nobody goes on from a finished training: its checkpoints would only take room.
+    assert not (first.folder.parent / "checkpoints").exists()
+
+
+def test_half_a_save_is_done_again(prepared):
+    cfg, data = prepared("seed=12")
+    first = get_teacher(cfg, data)
+    (first.folder.parent / "teacher.json").unlink()  # killed before the last word
+    (first.folder / "model.safetensors").write_bytes(b"half")
+    second = get_teacher(cfg, data)
+    assert not second.reused and torch.equal(weights(first.module), weights(second.module))
+
+
+def test_two_runs_that_want_the_same_teacher_train_it_once(small, tmp_path):
+    found = []
+
+    def want(name):
+        cfg = small("+recipe=cpfd", "seed=13", folder=tmp_path / name)
+        found.append((cfg, pipeline.prepared_data(cfg)))
+
+    for name in "ab":
+        want(name)
+    teachers = []
+    threads = [
+        threading.Thread(target=lambda pair=pair: teachers.append(get_teacher(*pair)))
+        for pair in found
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(teacher.reused for teacher in teachers) == [False, True]
+    assert torch.equal(weights(teachers[0].module), weights(teachers[1].module))
+
+
+@pytest.mark.slow
+def test_two_processes_that_want_the_same_teacher_train_it_once(small_words, tmp_path):
+    command = [sys.executable, "-m", "coefvq.train", "+recipe=cpfd", *small_words, "seed=14"]
+    runs = [
+        subprocess.Popen(
+            [*command, f"run_dir={tmp_path / name}"], stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.DEVNULL, env=os.environ,
+        )
+        for name in "ab"
+    ]  # fmt: skip
+    said = [run.communicate(timeout=250)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sorted("reused" in text for text in said) == [False, True]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "seed=2",
+        "teacher.training.max_steps=3",
+        "teacher.training.lr=0.001",
+        "teacher.training.label_smoothing=0.1",
+        "teacher.model.fusion=gated",
+        "student.trunk.width=32",  # the teacher's trunk is the student's
+        "data.labelled=23",
+        "data.label_noise=heavy",
+        "data.batch_size=4",
+        "data.max_text_length=8",
+        "optimizer.betas=[0.9,0.99]",
+        "scheduler=constant",
+        "trainer.gradient_clip_val=0.5",
+    ],
+)
+def test_whatever_decides_the_weights_changes_the_fingerprint(prepared, word):
+    assert teacher_settings(*prepared()) != teacher_settings(*prepared(word))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("resume=true",),
+        ("objective.distill_weight=0.25",),
+        ("trainer.max_steps=77",),
+        ("optimizer.lr=0.5", "optimizer.weight_decay=0.25"),  # the teacher has its own
+        ("logger=tensorboard",),
+        ("name=mine",),
+    ],
+)
+def test_what_is_the_students_alone_does_not(small, tmp_path, words):
+    settings = []
+    for own in ((), words):
+        folder = tmp_path / ("elsewhere" if own else "run")
+        cfg = small("+recipe=cpfd", *own, folder=folder)
+        settings.append(json.dumps(teacher_settings(cfg, pipeline.prepared_data(cfg))))
+    assert settings[0] == settings[1]
+
+
+def test_training_clips_are_the_labelled_ones(prepared, monkeypatch):
+    cfg, data = prepared("seed=15")
+    seen: set[str] = set()
+    fit = engine.fit
+
+    def look(trainer, module, train, val, last):
+        for batch in train:
+            assert batch.label_mask.all()
+            seen.update(batch.ids)
+        fit(trainer, module, train, val, last)
+
+    monkeypatch.setattr(engine, "fit", look)
+    get_teacher(cfg, data)
+    labelled = {clip.id for clip in data.splits["train"] if clip.label is not None}
+    assert seen == labelled and len(labelled) == 24
+
+
+def given(prepared, word="seed=16"):
+    return get_teacher(*prepared(word)).folder
+
+
+def test_a_given_teacher_is_loaded(prepared):
+    folder = given(prepared)
+    teacher = get_teacher(*prepared("seed=16", f"teacher.checkpoint={folder}"))
+    assert teacher.reused and teacher.folder == folder and len(teacher.fingerprint) == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data.task=level"], "has num_outputs=1, but task 'level' on this data needs 3"),
+        (["data.privileged=history"], "has num_privileged=.* needs 5"),
+    ],
+)
+def test_a_given_teacher_must_fit_the_data(prepared, words, sentence):
+    folder = given(prepared)
+    cfg, data = prepared(*words)
+    with open_dict(cfg):
+        cfg.teacher.checkpoint = str(folder)
+    with pytest.raises(ValueError, match=sentence):
+        get_teacher(cfg, data)
+
+
+def test_a_given_teacher_must_know_the_features_in_this_order(prepared):
+    folder = given(prepared)
+    cfg, data = prepared("seed=16", f"teacher.checkpoint={folder}")
+    names = data.normalizer.names
+    object.__setattr__(data.normalizer, "names", names[::-1])
+    with pytest.raises(ValueError, match="give the same ones in the same order"):
+        get_teacher(cfg, data)
+    object.__setattr__(data.normalizer, "names", names)
+
+
+def test_a_given_teacher_reads_other_data_as_it_learnt_to(prepared):
+    folder = given(prepared)
+    own_cfg, own = prepared("seed=16")
+    cfg, other = prepared("seed=17", f"teacher.checkpoint={folder}")
+    assert other.tokenizer.get_vocab() == tokenizer_of(folder).get_vocab()
+    assert other.tokenizer.get_vocab() == own.tokenizer.get_vocab()
+    assert other.normalizer != own.normalizer
+    teacher, home = get_teacher(cfg, other), get_teacher(own_cfg, own)
+    assert isinstance(teacher.module, RescaledTeacher)
+    # A clip that both have: the answer is the one the teacher gives at home.
+    answers: list[dict[str, float]] = []
+    for data, module in ((own, home.module), (other, teacher.module)):
+        answers.append({})
+        for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+            for batch in loader:
+                with torch.no_grad():
+                    logits = module.eval()(Batch.whole(batch)).logits
+                answers[-1] |= dict(zip(batch.ids, logits.tolist(), strict=True))
+    both = answers[0].keys() & answers[1].keys()
+    assert both
+    assert [answers[1][name] for name in both] == pytest.approx(
+        [answers[0][name] for name in both], abs=1e-4
+    )
+
+
+def test_a_named_tokenizer_of_another_vocabulary_is_refused(prepared, tmp_path):
+    folder = given(prepared)
+    _, other = prepared("seed=17")
+    other.tokenizer.save_pretrained(tmp_path / "other")
+    cfg, _ = prepared("seed=17", f"+data.tokenizer={tmp_path / 'other'}")
+    with pytest.raises(ValueError, match="another vocabulary"):
+        pipeline.prepared_data(cfg, folder)
+
+
+def test_a_teacher_that_reads_no_text_needs_no_tokenizer(prepared):
+    cfg, data = prepared("teacher=dense", "seed=16")
+    assert tokenizer_of(get_teacher(cfg, data).folder) is None
+
+
+def test_a_folder_without_a_teacher_is_said(prepared, tmp_path):
+    cfg, data = prepared()
+    for path, sentence in (("nowhere", "is not a folder"), (tmp_path, "holds no model")):
+        cfg.teacher.checkpoint = str(path)
+        with pytest.raises(ValueError, match=sentence):
+            get_teacher(cfg, data)
