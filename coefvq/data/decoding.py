@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
-import os
-import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coefvq.data.frame_cache import FrameCache, clip_key
 from coefvq.data.media import BadClip, UnreadableClip
+from coefvq.data.processes import cores, main_hidden, start_worker
 from coefvq.data.reader import Reading, read_file
 from coefvq.types import Clip, InputSpec
 
@@ -101,7 +99,7 @@ def fill_cache(
     if missing:
         cache.check_space(len(missing))
         if workers is None:
-            workers = min(_cores(), MAX_WORKERS) if len(missing) >= POOL_FROM else 0
+            workers = min(cores(), MAX_WORKERS) if len(missing) >= POOL_FROM else 0
         stop = BAD_SHOWN if on_bad_clip == "error" else None
         reasons |= _fill(cache, missing, inputs, sampling, workers, stop)
     bad = [
@@ -184,11 +182,11 @@ def _decode_in_pool(
 ) -> Generator[_Result, None, None]:
     chunks = iter([jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)])
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_decoder)
     try:
         running: set[Future[list[_Result]]] = set()
         while True:
-            with _main_hidden():
+            with main_hidden():
                 for chunk in islice(chunks, 2 * workers - len(running)):
                     running.add(pool.submit(decode_files, chunk, inputs, sampling))
             if not running:
@@ -217,34 +215,11 @@ def decode_files(
     return results
 
 
-def _start_worker() -> None:
+def _start_decoder() -> None:
     import torch
 
+    start_worker()
     torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep worker processes from importing the program that started this one.
-
-    A spawned process runs the main program's file again to find functions in it. The workers here
-    need nothing from it, and without that a script needs no `if __name__ == "__main__"` guard and
-    the workers start without importing, for instance, Lightning.
-    """
-    main: Any = sys.modules["__main__"]
-    saved = {name: main.__dict__[name] for name in ("__spec__", "__file__") if name in vars(main)}
-    main.__spec__ = None
-    main.__dict__.pop("__file__", None)
-    try:
-        yield
-    finally:
-        main.__dict__.update(saved)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _bar() -> Progress:

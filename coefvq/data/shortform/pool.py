@@ -27,8 +27,8 @@ from rich.progress import (
 )
 
 from coefvq.data.home import cache_home
+from coefvq.data.processes import cores, main_hidden, start_worker
 from coefvq.data.shortform.make import clip_name, make_clip
-from coefvq.data.shortform.processes import cores, main_hidden, start_worker
 
 VERSION = 2
 """Of the recipe: another number makes another pool, and another fingerprint."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coefvq.data.shortform.processes import cores, main_hidden, start_worker
+from coefvq.data.processes import cores, main_hidden, start_worker
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -20,7 +20,7 @@ def test_cores_are_those_that_may_be_used():
 def test_cores_follow_affinity():
     script = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from coefvq.data.shortform.processes import cores; print(cores())"
+        "from coefvq.data.processes import cores; print(cores())"
     )
     command = [sys.executable, "-c", script]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "1\n"
