@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from coefvq import config
+from coefvq.data.processes import start_worker
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _run_all(jobs: list[Job], workers: int) -> tuple[list[dict], list[tuple[Job,
                 take(_run_group([job], None))
         else:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
                 futures = {pool.submit(_run_group, g, 1): g for g in groups.values()}
                 try:
                     for future in as_completed(futures):
@@ -238,5 +239,20 @@ def _main(cfg: DictConfig) -> None:
         raise SystemExit(1)
 
 
+def words_for_hydra(arguments: Sequence[str]) -> list[str]:
+    """Turn what follows `--` into the key `overrides`, which every run gets.
+
+    >>> words_for_hydra(["seeds=2", "--", "student=xvlm_micro"])
+    ['seeds=2', 'overrides=["student=xvlm_micro"]']
+    """
+    if "--" not in arguments:
+        return list(arguments)
+    place = list(arguments).index("--")
+    escaped = [word.replace('"', '\\"') for word in arguments[place + 1 :]]
+    listed = ",".join(f'"{word}"' for word in escaped)
+    return [*arguments[:place], f"overrides=[{listed}]"]
+
+
 if __name__ == "__main__":
+    sys.argv[1:] = words_for_hydra(sys.argv[1:])
     _main()

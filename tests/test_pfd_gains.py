@@ -28,7 +28,7 @@ def test_pfd_beats_hard_labels_and_self_distillation(tmp_path, capsys):
             "teacher": "df_xvlm",
         }
     )
-    reports = compare(cfg)
+    reports, _ = compare(cfg)
     precision = {
         recipe: [r["test"]["student"]["average_precision"] for r in reports if r["label"] == recipe]
         for recipe in cfg.recipes

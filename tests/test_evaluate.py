@@ -1,0 +1,114 @@
+import json
+import shutil
+import sys
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from coefvq import evaluate, pipeline
+from coefvq.evaluate import evaluate as evaluate_run
+
+
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def close(first, second):
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        assert values == pytest.approx(second[name], abs=1e-6, nan_ok=True)
+
+
+def test_it_finds_the_numbers_of_the_report(finished_run):
+    report = report_of(finished_run)
+    found = evaluate_run(finished_run)
+    close(found["test"], report["test"])
+    assert found["task"] == "degraded"
+    assert found["data_fingerprint"] == report["data_fingerprint"]
+
+
+def test_the_validation_split(finished_run):
+    found = evaluate_run(finished_run, split="val")
+    assert set(found["val"]) == {"student", "teacher", "agreement"} and "test" not in found
+    assert found["val"]["student"] != evaluate_run(finished_run)["test"]["student"]
+
+
+def test_other_data_are_read_by_the_runs_own_models(finished_run, monkeypatch):
+    monkeypatch.setattr("coefvq.teacher_training.train_teacher", None)  # must not be needed
+    report = report_of(finished_run)
+    found = evaluate_run(finished_run, overrides=["data.split_seed=5", "data.test=20"])
+    assert found["data_fingerprint"] != report["data_fingerprint"]
+    assert found["test"]["student"]["n"] == 20
+    # The same test clips with other training clips around them: tokenizer and standardisation
+    # are the run's own, so nothing changes.
+    words = ["data.pool=64", "data.labelled=12", "data.unlabelled=8"]
+    close(evaluate_run(finished_run, overrides=words)["test"], report["test"])
+
+
+def test_a_run_without_a_teacher(small, tmp_path):
+    report = pipeline.run(small("+recipe=supervised", folder=tmp_path / "run"), show=False)
+    found = evaluate_run(tmp_path / "run")
+    assert set(found["test"]) == {"student"}
+    close(found["test"], report["test"])
+
+
+def test_a_run_without_a_student(small, tmp_path):
+    report = pipeline.run(small("+recipe=teacher", folder=tmp_path / "run"), show=False)
+    found = evaluate_run(tmp_path / "run")
+    assert set(found["test"]) == {"teacher"}
+    close(found["test"], report["test"])
+
+
+def test_a_teacher_that_is_gone_is_said(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    report = report_of(finished_run)
+    report["paths"]["teacher"] = str(tmp_path / "gone")
+    (tmp_path / "run" / "report.json").write_text(json.dumps(report))
+    with pytest.raises(ValueError, match="gone is not a folder"):
+        evaluate_run(tmp_path / "run")
+
+
+def test_a_run_that_is_not_finished_is_said(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run" / "report.json").unlink()
+    for folder in (tmp_path / "run", tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=r"has no report\.json, so it is not a finished run"):
+            evaluate_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"split": "train"}, "split is test or val, got 'train'"),
+        ({"overrides": ["data.sed=7"]}, r"'data\.sed=7' is none of data\.task"),
+        ({"overrides": ["data=manifest"]}, "'data=manifest' is none of"),
+        ({"overrides": ["seed=3"]}, "overrides change the data of a run"),
+        ({"overrides": ["data.seed"]}, "overrides change the data of a run"),
+        ({"overrides": ["data.task=level"]}, "answers task 'degraded' .* give data with the run"),
+    ],
+)
+def test_what_cannot_be_done_is_said(finished_run, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        evaluate_run(finished_run, **options)
+
+
+def test_from_the_command_line(finished_run, tmp_path, monkeypatch, capsys):
+    shutil.copytree(finished_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["evaluate", "run=run", *words])
+        evaluate._main()
+
+    call()
+    stored = json.loads((tmp_path / "run" / "evaluation-test.json").read_text())
+    close(stored["test"], report_of(finished_run)["test"])
+    assert "average precision" in capsys.readouterr().out
+    call("split=val", "out=mine.json")
+    assert "val" in json.loads((tmp_path / "mine.json").read_text())
+    with pytest.raises(SystemExit) as caught:
+        call("out=mine.json")
+    assert caught.value.code == 2
+    assert "out=mine.json exists; give another name" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "run"]
