@@ -213,6 +213,8 @@ def _run_all(jobs: list[Job], workers: int) -> tuple[list[dict], list[tuple[Job,
                         take(_result(future, futures[future]))
                 except KeyboardInterrupt:
                     pool.shutdown(wait=False, cancel_futures=True)
+                    for worker in multiprocessing.active_children():
+                        worker.kill()  # whatever it was at goes on from its last epoch next time
                     raise
     # In the order of the plan, so that the table does not depend on who was first.
     return [reports[job] for job in jobs if job in reports], failures

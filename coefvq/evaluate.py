@@ -39,6 +39,7 @@ def evaluate(
     from coefvq import engine, pipeline
     from coefvq.evaluation.agreement import compute_agreement
     from coefvq.evaluation.collect import collect
+    from coefvq.prepare import prepared_data
     from coefvq.runs import RunFolder
     from coefvq.students.load import load_student
     from coefvq.teacher_training import get_teacher
@@ -57,7 +58,7 @@ def evaluate(
     # Never a teacher found or trained for these data: the run's own is what is asked about.
     cfg.teacher.checkpoint = report["paths"]["teacher"]
     has_student = folder.student.exists()
-    data = pipeline.prepared_data(cfg, folder.student if has_student else cfg.teacher.checkpoint)
+    data = prepared_data(cfg, folder.student if has_student else cfg.teacher.checkpoint)
     stored = report["data"]
     if [stored["kind"], stored["classes"]] != [data.task.kind, list(data.task.classes)]:
         raise ValueError(

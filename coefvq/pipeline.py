@@ -8,7 +8,7 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from coefvq.evaluation.plots import write_plots
 from coefvq.evaluation.report import terminal_table, versions, write_report
 from coefvq.evaluation.threshold import choose_threshold
 from coefvq.objective import Objective
-from coefvq.runs import RunFolder, open_run, rank
-from coefvq.teacher_training import TrainedTeacher, get_teacher, tokenizer_of
+from coefvq.prepare import prepared_data
+from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
+from coefvq.teacher_training import TrainedTeacher, get_teacher
 from coefvq.teachers.frozen import FrozenTeacher
 from coefvq.teachers.remembered import RememberedTeacher
 from coefvq.types import TaskSpec
@@ -69,15 +70,23 @@ def run(cfg: DictConfig, *, show: bool = True) -> dict[str, Any] | None:
     engine.quiet()
     config.validate(cfg)
     engine.check_launch(cfg)
-    say = console.print if show and rank() == 0 else _silent
     folder = open_run(cfg.run_dir, config.written(cfg), cfg.resume)
-    watch = Stopwatch()
     with open_dict(cfg):
         cfg.run_dir = str(folder.path)
+    with forgotten_if_unused(folder):
+        report = _run(cfg, folder, console.print if show and rank() == 0 else _silent)
+    if show and report is not None:
+        Console().print(terminal_table(report))
+    return report
+
+
+def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[str, Any] | None:
+    watch = Stopwatch()
     say(f"run      {os.path.relpath(folder.path)}", soft_wrap=True)
     with watch("data"):
         say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {cfg.data.get('task')}")
         data = prepared_data(cfg, cfg.teacher.checkpoint)
+    make_objective(cfg)  # refuses a wrong word before minutes are spent on a teacher
     with watch("teacher"):
         teacher = get_teacher(cfg, data)
         if teacher is not None:
@@ -107,44 +116,17 @@ def run(cfg: DictConfig, *, show: bool = True) -> dict[str, Any] | None:
             loggers.log_report(outlets, report, pictures, step)
     report["plots"] = [str(Path(p).relative_to(folder.path)) for p in pictures]
     _finish(cfg, folder, data, teacher, report, curves, watch)
-    if show:
-        Console().print(terminal_table(report))
     return report
 
 
-def prepared_data(cfg: DictConfig, model: str | Path | None = None) -> Any:
-    """Build and prepare the data of a config and fill in `cfg.runtime`.
-
-    Args:
-        cfg: a config of `conf/train.yaml`.
-        model: a saved model that will read these data. If its tokenizer is another one than the
-            data would be given, texts are read with the model's.
+def make_objective(cfg: DictConfig) -> Objective:
+    """The terms and weights of `cfg.objective`.
 
     Raises:
-        ValueError: if the config names a tokenizer and the model needs another one.
+        ValueError: if a loss refuses its arguments.
     """
-    data = engine.build(cfg.data)
-    data.prepare()
-    wanted = None if model is None or data.tokenizer is None else tokenizer_of(model)
-    if wanted is not None and wanted.get_vocab() != data.tokenizer.get_vocab():
-        if data.tokenizer_name is not None:
-            raise ValueError(
-                f"data.tokenizer={data.tokenizer_name} reads text in another vocabulary than the "
-                f"model in {model} was trained with; set it to null"
-            )
-        data = engine.build(cfg.data)
-        data.tokenizer_name = str(model)
-        data.prepare()
-    fill_runtime(cfg, data)
-    return data
-
-
-def fill_runtime(cfg: DictConfig, data: Any) -> None:
-    """Write what only the data know into `cfg.runtime`."""
-    cfg.runtime.task = data.task.kind
-    cfg.runtime.num_outputs = data.task.num_outputs
-    cfg.runtime.num_privileged = data.num_privileged
-    cfg.runtime.vocab_size = data.vocab_size
+    terms = engine.build(cfg.objective.terms)
+    return Objective(terms, OmegaConf.to_container(cfg.objective.weights))
 
 
 def train_student(
@@ -157,12 +139,9 @@ def train_student(
     """Train the student and return it with the device that it is on and the steps it took."""
     engine.seed_everything(cfg.seed)
     student = engine.build(cfg.student)
-    objective = Objective(
-        engine.build(cfg.objective.terms), OmegaConf.to_container(cfg.objective.weights)
-    )
     distiller = Distiller(
         student,
-        objective,
+        make_objective(cfg),
         None if teacher is None else teacher_of(teacher, data),
         task=data.task,
         optimizer=engine.partial(cfg.optimizer),

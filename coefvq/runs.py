@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,21 @@ def open_run(path: str | Path | None, config: dict[str, Any], resume: bool) -> R
     write_text(run.config, yaml.safe_dump(config, sort_keys=False))
     os.environ[_ENVIRONMENT] = str(run.path)
     return run
+
+
+@contextmanager
+def forgotten_if_unused(run: RunFolder) -> Iterator[None]:
+    """Remove the folder if what is inside fails before anything but the config is written.
+
+    A mistyped word then leaves nothing behind that a second try would stumble over.
+    """
+    try:
+        yield
+    except BaseException:
+        if rank() == 0 and {path.name for path in run.path.iterdir()} == {run.config.name}:
+            run.config.unlink()
+            run.path.rmdir()
+        raise
 
 
 def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:

@@ -19,10 +19,9 @@ import coefvq
 from coefvq import engine
 from coefvq.data.home import cache_home
 from coefvq.data.privileged import PrivilegedNormalizer
-from coefvq.data.text import load_tokenizer
 from coefvq.distiller import Distiller
 from coefvq.losses import SupervisedLoss
-from coefvq.modules.pretrained import load_metadata, read_config
+from coefvq.modules.pretrained import load_metadata
 from coefvq.objective import Objective
 from coefvq.runs import rank, write_json
 from coefvq.teachers.rescaled import RescaledTeacher
@@ -86,9 +85,13 @@ def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
     teacher = OmegaConf.to_container(cfg.teacher, resolve=True)
     assert isinstance(teacher, dict)
     teacher.pop("checkpoint")
+    optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
+    assert isinstance(optimizer, dict)
+    # `teacher.training` has its own, so that a sweep of the student's keeps its teacher.
+    optimizer |= {key: teacher["training"][key] for key in ("lr", "weight_decay")}
     return {
         "teacher": teacher,
-        "optimizer": OmegaConf.to_container(cfg.optimizer, resolve=True),
+        "optimizer": optimizer,
         "scheduler": OmegaConf.to_container(cfg.scheduler, resolve=True),
         "trainer": {key: trainer.get(key) for key in kept},
         "batch_size": data.batch_size,
@@ -173,14 +176,6 @@ def _check_fits(module: nn.Module, cfg: DictConfig, data: Any, path: Path) -> No
                 f"this data needs {number}; give a teacher trained for this task, or "
                 "teacher.checkpoint=null to train one"
             )
-
-
-def tokenizer_of(folder: str | Path) -> Any:
-    """The tokenizer that a saved model reads text with; None if it reads none."""
-    folder = Path(folder)
-    if not (folder / "tokenizer.json").exists() or read_config(folder)["config"]["trunk"] is None:
-        return None
-    return load_tokenizer(folder)
 
 
 def _on_its_own_scale(module: nn.Module, data: Any, path: Path) -> nn.Module:

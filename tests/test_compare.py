@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import hydra
 import pytest
@@ -10,7 +13,7 @@ from omegaconf import OmegaConf
 
 from coefvq import compare as module
 from coefvq import config
-from coefvq.compare import compare, compose, plan, run_job
+from coefvq.compare import compare, compose, plan, run_job, words_for_hydra
 
 
 @pytest.fixture
@@ -161,11 +164,37 @@ def test_ctrl_c_stops_all(settings, monkeypatch):
         compare(settings("recipes=[pfd,supervised]", "seeds=2"))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes are POSIX's")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_in_a_terminal(small_words, tmp_path, jobs):
+    command = [sys.executable, "-m", "coefvq.compare", "seeds=2", "out=table", f"jobs={jobs}",
+               "recipes=[supervised]", "--", *small_words, "trainer.max_steps=100000"]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.time() + 120
+    while len(list(tmp_path.glob("table/runs/*/*/checkpoints/last.ckpt"))) < jobs:
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "stopped; the same command goes on where it was" in said and "Traceback" not in said
+
+
+def test_words_behind_two_dashes_are_for_every_run():
+    assert words_for_hydra(["seeds=2"]) == ["seeds=2"]
+    assert words_for_hydra(["seeds=2", "--", "a=1", 'b="x y"']) == [
+        "seeds=2",
+        r"""overrides=["a=1","b=\"x y\""]""",
+    ]
+
+
 def test_from_the_command_line(small_words, tmp_path):
-    overrides = ",".join(f"'{word}'" for word in small_words)
     command = [sys.executable, "-m", "coefvq.compare", "seeds=1", "out=table",
                "recipes=[supervised,'label_smoothing data.labelled=0']",
-               f"overrides=[{overrides}]"]  # fmt: skip
+               "--", *small_words]  # fmt: skip
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert result.returncode == 1, result.stderr
     assert "1 runs failed; the reasons stand above" in result.stderr

@@ -13,6 +13,7 @@ from coefvq import engine, pipeline, predict
 from coefvq.evaluation.collect import collect
 from coefvq.modules.pretrained import load_metadata
 from coefvq.predict import score_columns
+from coefvq.prepare import prepared_data
 from coefvq.students.load import load_student
 from coefvq.types import TaskSpec
 
@@ -23,7 +24,7 @@ def tested(finished_run, home):
     cfg = OmegaConf.create(yaml.safe_load((finished_run / "config.yaml").read_text()))
     cfg.cache_dir = str(home)
     engine.quiet()
-    data = pipeline.prepared_data(cfg)
+    data = prepared_data(cfg)
     student = load_student(finished_run / "student")
     found = collect(lambda batch: student(batch.public()), data.test_dataloader())
     return data.splits["test"], dict(zip(found.ids, found.logits.sigmoid().tolist(), strict=True))

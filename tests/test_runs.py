@@ -1,6 +1,6 @@
 import pytest
 
-from coefvq.runs import default_run_dir, differing_keys, open_run
+from coefvq.runs import default_run_dir, differing_keys, forgotten_if_unused, open_run, rank
 
 CONFIG = {"name": "cpfd", "seed": 1, "data": {"task": "degraded"}, "objective": {"w": 0.5}}
 
@@ -70,6 +70,27 @@ def test_processes_launched_beside_ours_share_the_folder(monkeypatch):
     monkeypatch.setenv("COEFVQ_RUN_DIR", "")
     with pytest.raises(ValueError, match="several processes were started"):
         open_run(None, CONFIG, resume=False)
+
+
+def test_a_run_that_failed_before_it_began_leaves_nothing():
+    run = open_run("r", CONFIG, resume=False)
+    with pytest.raises(KeyboardInterrupt), forgotten_if_unused(run):
+        raise KeyboardInterrupt
+    assert not run.path.exists()
+    run = open_run("r", CONFIG, resume=False)
+    with pytest.raises(ValueError), forgotten_if_unused(run):
+        (run.path / "checkpoints").mkdir()
+        raise ValueError
+    assert run.config.exists()
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])
+def test_any_launcher_is_understood(monkeypatch, name):
+    assert rank() == 0
+    monkeypatch.setenv(name, "0")
+    assert rank() == 0
+    monkeypatch.setenv(name, "3")
+    assert rank() == 3
 
 
 def test_bookkeeping_is_not_a_difference():

@@ -8,8 +8,9 @@ import pytest
 import torch
 from omegaconf import open_dict
 
-from coefvq import engine, pipeline
-from coefvq.teacher_training import get_teacher, teacher_settings, tokenizer_of
+from coefvq import engine
+from coefvq.prepare import prepared_data, tokenizer_of
+from coefvq.teacher_training import get_teacher, teacher_settings
 from coefvq.teachers.rescaled import RescaledTeacher
 from coefvq.types import Batch
 
@@ -25,7 +26,7 @@ def prepared(small, tmp_path):
 
     def prepare(*words, recipe="cpfd"):
         cfg = small(f"+recipe={recipe}", *words, folder=tmp_path / "run")
-        return cfg, pipeline.prepared_data(cfg, cfg.teacher.checkpoint)
+        return cfg, prepared_data(cfg, cfg.teacher.checkpoint)
 
     return prepare
 
@@ -65,7 +66,7 @@ def test_two_runs_that_want_the_same_teacher_train_it_once(small, tmp_path):
 
     def want(name):
         cfg = small("+recipe=cpfd", "seed=13", folder=tmp_path / name)
-        found.append((cfg, pipeline.prepared_data(cfg)))
+        found.append((cfg, prepared_data(cfg)))
 
     for name in "ab":
         want(name)
@@ -102,7 +103,7 @@ def test_two_processes_that_want_the_same_teacher_train_it_once(small_words, tmp
     [
         "seed=2",
         "teacher.training.max_steps=3",
-        "teacher.training.lr=0.001",
+        "teacher.training.lr=0.125",
         "teacher.training.label_smoothing=0.1",
         "teacher.model.fusion=gated",
         "student.trunk.width=32",  # the teacher's trunk is the student's
@@ -135,7 +136,7 @@ def test_what_is_the_students_alone_does_not(small, tmp_path, words):
     for own in ((), words):
         folder = tmp_path / ("elsewhere" if own else "run")
         cfg = small("+recipe=cpfd", *own, folder=folder)
-        settings.append(json.dumps(teacher_settings(cfg, pipeline.prepared_data(cfg))))
+        settings.append(json.dumps(teacher_settings(cfg, prepared_data(cfg))))
     assert settings[0] == settings[1]
 
 
@@ -215,20 +216,6 @@ def test_a_given_teacher_reads_other_data_as_it_learnt_to(prepared):
     assert [answers[1][name] for name in both] == pytest.approx(
         [answers[0][name] for name in both], abs=1e-4
     )
-
-
-def test_a_named_tokenizer_of_another_vocabulary_is_refused(prepared, tmp_path):
-    folder = given(prepared)
-    _, other = prepared("seed=17")
-    other.tokenizer.save_pretrained(tmp_path / "other")
-    cfg, _ = prepared("seed=17", f"+data.tokenizer={tmp_path / 'other'}")
-    with pytest.raises(ValueError, match="another vocabulary"):
-        pipeline.prepared_data(cfg, folder)
-
-
-def test_a_teacher_that_reads_no_text_needs_no_tokenizer(prepared):
-    cfg, data = prepared("teacher=dense", "seed=16")
-    assert tokenizer_of(get_teacher(cfg, data).folder) is None
 
 
 def test_a_folder_without_a_teacher_is_said(prepared, tmp_path):

@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from coefvq import engine, pipeline
+from coefvq import engine
 from coefvq.callbacks import FiniteLoss, StepSeed
 from coefvq.compare import Job, compose
 from coefvq.distiller import Distiller
 from coefvq.losses import SupervisedLoss, supervised_loss
 from coefvq.objective import Objective
 from coefvq.optim import parameter_groups
+from coefvq.prepare import prepared_data
 
 pytestmark = pytest.mark.benchmark
 STEPS, ROUNDS = 20, 7
@@ -33,9 +34,7 @@ def setting(tmp_path_factory):
     words = ("+recipe=supervised", "data.labelled=128", "data.unlabelled=0", "data.val=8",
              "data.test=8")  # fmt: skip
     cfg = compose(Job("benchmark", None, 1, words, tmp_path_factory.mktemp("run")))
-    data = engine.build(cfg.data)
-    data.prepare()
-    pipeline.fill_runtime(cfg, data)
+    data = prepared_data(cfg)
     engine.seed_everything(1)
     (batch, *_) = list(data.train_dataloader())
     return engine.build(cfg.student), batch, data.task

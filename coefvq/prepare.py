@@ -1,0 +1,55 @@
+"""The data of a run, ready to be read by its models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from coefvq import engine
+from coefvq.data.text import load_tokenizer
+from coefvq.modules.pretrained import read_config
+
+
+def prepared_data(cfg: DictConfig, model: str | Path | None = None) -> Any:
+    """Build and prepare the data of a config and fill in `cfg.runtime`.
+
+    Args:
+        cfg: a config of `conf/train.yaml`.
+        model: a saved model that will read these data. If its tokenizer is another one than the
+            data would be given, texts are read with the model's.
+
+    Raises:
+        ValueError: if the config names a tokenizer and the model needs another one.
+    """
+    data = engine.build(cfg.data)
+    data.prepare()
+    wanted = None if model is None or data.tokenizer is None else tokenizer_of(model)
+    if wanted is not None and wanted.get_vocab() != data.tokenizer.get_vocab():
+        if data.tokenizer_name is not None:
+            raise ValueError(
+                f"data.tokenizer={data.tokenizer_name} reads text in another vocabulary than the "
+                f"model in {model} was trained with; set it to null"
+            )
+        data = engine.build(cfg.data)
+        data.tokenizer_name = str(model)
+        data.prepare()
+    fill_runtime(cfg, data)
+    return data
+
+
+def fill_runtime(cfg: DictConfig, data: Any) -> None:
+    """Write what only the data know into `cfg.runtime`."""
+    cfg.runtime.task = data.task.kind
+    cfg.runtime.num_outputs = data.task.num_outputs
+    cfg.runtime.num_privileged = data.num_privileged
+    cfg.runtime.vocab_size = data.vocab_size
+
+
+def tokenizer_of(folder: str | Path) -> Any:
+    """The tokenizer that a saved model reads text with; None if it reads none."""
+    folder = Path(folder)
+    if not (folder / "tokenizer.json").exists() or read_config(folder)["config"]["trunk"] is None:
+        return None
+    return load_tokenizer(folder)

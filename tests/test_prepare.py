@@ -1,0 +1,68 @@
+import pytest
+
+from coefvq import engine
+from coefvq.prepare import prepared_data, tokenizer_of
+from coefvq.teacher_training import get_teacher
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    engine.quiet()
+
+
+@pytest.fixture
+def prepared(small, tmp_path):
+    """Config and data of a small run: `prepared("seed=5")`."""
+
+    def prepare(*words):
+        cfg = small("+recipe=cpfd", *words, folder=tmp_path / "run")
+        return cfg, prepared_data(cfg, cfg.teacher.checkpoint)
+
+    return prepare
+
+
+def test_what_only_the_data_know_is_filled_in(prepared):
+    cfg, data = prepared()
+    assert dict(cfg.runtime) == {
+        "task": "binary", "num_outputs": 1, "num_privileged": data.num_privileged,
+        "vocab_size": len(data.tokenizer),
+    }  # fmt: skip
+    assert prepared("data.task=level")[0].runtime.num_outputs == 3
+
+
+def test_data_keep_their_own_tokenizer_where_it_is_the_models(prepared, finished_run):
+    cfg, own = prepared()
+    again = prepared_data(cfg, finished_run / "student")
+    assert again.tokenizer_name is None and again.fingerprint == own.fingerprint
+
+
+def test_texts_are_read_with_the_models_tokenizer(prepared, finished_run):
+    words = ("seed=6", "data.seed=0", "data.labelled=12")
+    cfg, other = prepared(*words)
+    wanted = tokenizer_of(finished_run / "student").get_vocab()
+    assert other.tokenizer.get_vocab() != wanted
+    data = prepared_data(cfg, finished_run / "student")
+    assert data.tokenizer.get_vocab() == wanted
+    assert cfg.runtime.vocab_size == len(wanted)
+    batch = next(iter(data.test_dataloader()))
+    title = data.splits["test"][0].text["title"]
+    ids = data.tokenizer(title, truncation=True, max_length=12)["input_ids"]
+    assert batch.input_ids[0, : len(ids)].tolist() == ids
+
+
+def given(prepared, word="seed=16"):
+    return get_teacher(*prepared(word)).folder
+
+
+def test_a_named_tokenizer_of_another_vocabulary_is_refused(prepared, tmp_path):
+    folder = given(prepared)
+    _, other = prepared("seed=17")
+    other.tokenizer.save_pretrained(tmp_path / "other")
+    cfg, _ = prepared("seed=17", f"+data.tokenizer={tmp_path / 'other'}")
+    with pytest.raises(ValueError, match="another vocabulary"):
+        prepared_data(cfg, folder)
+
+
+def test_a_teacher_that_reads_no_text_needs_no_tokenizer(prepared):
+    cfg, data = prepared("teacher=dense", "seed=16")
+    assert tokenizer_of(get_teacher(cfg, data).folder) is None
