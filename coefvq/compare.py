@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coefvq import config
 from coefvq.data.processes import start_worker
+from coefvq.runs import RunFolder, differing_keys
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,27 @@ def compose(job: Job) -> DictConfig:
     return cfg
 
 
+def refuse_other_settings(job: Job, cfg: DictConfig) -> None:
+    """Check that a finished run is the one that is asked for.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    stored = yaml.safe_load(RunFolder(job.folder).config.read_text(encoding="utf-8"))
+    changed = differing_keys(stored, config.written(cfg))
+    if changed:
+        raise ValueError(
+            f"{job.folder} was run with other settings ({'; '.join(changed[:4])}); choose "
+            "another out="
+        )
+
+
 def run_job(job: Job) -> dict[str, Any]:
     """Run one job, or read its report if it has been run with these very settings.
 
     Raises:
         ValueError: if the folder holds a run with other settings.
     """
-    from coefvq.runs import RunFolder, differing_keys
-
     cfg, folder = compose(job), RunFolder(job.folder)
     if cfg.trainer.get("devices", 1) not in (1, "1"):
         raise ValueError(
@@ -107,13 +121,7 @@ def run_job(job: Job) -> dict[str, Any]:
             "set trainer.devices=1, and jobs= for runs at a time"
         )
     if folder.report.exists():
-        stored = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        changed = differing_keys(stored, config.written(cfg))
-        if changed:
-            raise ValueError(
-                f"{job.folder} was run with other settings ({'; '.join(changed[:4])}); choose "
-                "another out="
-            )
+        refuse_other_settings(job, cfg)
         report: dict[str, Any] = json.loads(folder.report.read_text(encoding="utf-8"))
     else:
         from coefvq import pipeline
@@ -155,6 +163,9 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
     jobs = plan(cfg)
     for job in {job.label: job for job in reversed(jobs)}.values():
         _check(job)
+    for job in jobs:
+        if RunFolder(job.folder).report.exists():
+            refuse_other_settings(job, compose(job))
     reports, failures = _run_all(jobs, cfg.jobs)
     if not reports:
         raise ValueError("none of the runs succeeded; the reasons stand above")
@@ -241,20 +252,6 @@ def _main(cfg: DictConfig) -> None:
         raise SystemExit(1)
 
 
-def words_for_hydra(arguments: Sequence[str]) -> list[str]:
-    """Turn what follows `--` into the key `overrides`, which every run gets.
-
-    >>> words_for_hydra(["seeds=2", "--", "student=xvlm_micro"])
-    ['seeds=2', 'overrides=["student=xvlm_micro"]']
-    """
-    if "--" not in arguments:
-        return list(arguments)
-    place = list(arguments).index("--")
-    escaped = [word.replace('"', '\\"') for word in arguments[place + 1 :]]
-    listed = ",".join(f'"{word}"' for word in escaped)
-    return [*arguments[:place], f"overrides=[{listed}]"]
-
-
 if __name__ == "__main__":
-    sys.argv[1:] = words_for_hydra(sys.argv[1:])
+    config.read_words()
     _main()

@@ -8,10 +8,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -66,6 +69,42 @@ def check_command_line(arguments: Sequence[str]) -> None:
             )
 
 
+def words_for_hydra(arguments: Sequence[str]) -> list[str]:
+    """Turn what follows `--` into the key `overrides`, and check that Hydra can read each word.
+
+    Raises:
+        ValueError: naming the word that is not `key=value`.
+
+    >>> words_for_hydra(["seeds=2", "--", "student=xvlm_micro"])
+    ['seeds=2', 'overrides=["student=xvlm_micro"]']
+    """
+    words = list(arguments)
+    if "--" in words:
+        place = words.index("--")
+        escaped = [word.replace('"', '\\"') for word in words[place + 1 :]]
+        listed = ",".join(f'"{word}"' for word in escaped)
+        words = [*words[:place], f"overrides=[{listed}]"]
+    parser = OverridesParser.create()
+    for word in words:
+        # Behind an option such as --cfg comes its own word.
+        if "=" not in word or word.startswith("-"):
+            continue
+        try:
+            parser.parse_override(word)
+        except HydraException:
+            raise ValueError(
+                f"{word!r} cannot be read as key=value; put a value with =, commas, brackets or "
+                "spaces in it into quotes, for instance 'key=\"a=b\"'"
+            ) from None
+    return words
+
+
+def read_words() -> None:
+    """Prepare the command line of this process for Hydra."""
+    with one_sentence():
+        sys.argv[1:] = words_for_hydra(sys.argv[1:])
+
+
 def validate(cfg: DictConfig) -> None:
     """Check what can be checked before any clip is read.
 
@@ -77,6 +116,10 @@ def validate(cfg: DictConfig) -> None:
             f"recipe={cfg.recipe} was taken as a plain value, so the recipe is not applied; the "
             f"recipes found in {folder('recipes')} are {', '.join(recipe_names())}"
         )
+    unset = [key for key in _unset(written(cfg)) if not key.startswith("runtime.")]
+    if unset:
+        raise ValueError(f"{', '.join(unset)} is not set; add {unset[0]}=… to the command")
+    _check_logger(cfg)
     objective = cfg.objective
     weights, terms = set(objective.weights), set(objective.terms)
     if weights != terms:
@@ -101,11 +144,32 @@ def validate(cfg: DictConfig) -> None:
         raise ValueError(f"train_on is labelled or all, got {cfg.train_on!r}")
 
 
+def _unset(tree: object, prefix: str = "") -> list[str]:
+    """Dotted keys whose value is still ???."""
+    if isinstance(tree, dict):
+        return [
+            key
+            for name, value in tree.items()
+            for key in _unset(value, f"{prefix}.{name}".strip("."))
+        ]
+    return [prefix] if tree == "???" else []
+
+
 def _check_number(key: str, value: object, low: float, high: float, open_low: bool = False) -> None:
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not good or not (low < value if open_low else low <= value) or not value <= high:
         bounds = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == math.inf else ']'}"
         raise ValueError(f"{key} must be a number in {bounds}, got {value!r}")
+
+
+def _check_logger(cfg: DictConfig) -> None:
+    """The only logger whose package is an extra."""
+    target = str((cfg.get("logger") or {}).get("_target_", ""))
+    if target.endswith("TensorBoardLogger") and find_spec("tensorboard") is None:
+        raise ValueError(
+            "logger=tensorboard needs the package tensorboard; pip install 'coefvq[tensorboard]', "
+            "or use logger=csv"
+        )
 
 
 def _check_confidence(name: str) -> None:

@@ -33,6 +33,12 @@ _NOT_ACTIONABLE = (
     r".*The dataloader.*did not.*shuffle.*",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning
     r".*treespec.*deprecated.*",
+    r".*It is recommended to use `self.log\('val/.*sync_dist=True.*",  # each process's own share
+)
+_CHATTY = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.fabric.utilities.distributed",
 )
 
 
@@ -40,7 +46,7 @@ def quiet() -> None:
     """Silence what a user cannot act on: hardware tips, and the warnings listed above."""
     for pattern in _NOT_ACTIONABLE:
         warnings.filterwarnings("ignore", message=pattern)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+    for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

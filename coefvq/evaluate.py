@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,6 @@ def evaluate(
         ValueError: if the folder holds no finished run, the split is unknown, or the overrides
             make another task or touch more than the data.
     """
-    import json
-
     from coefvq import engine, pipeline
     from coefvq.evaluation.agreement import compute_agreement
     from coefvq.evaluation.collect import collect
@@ -112,19 +111,20 @@ def _main(cfg: DictConfig) -> None:
     with config.one_sentence():
         from rich.console import Console
 
-        from coefvq.evaluation.report import terminal_table
+        from coefvq.evaluation.report import plain, terminal_table
         from coefvq.runs import write_json
 
         overrides = [str(word) for word in cfg.overrides]
         result = evaluate(cfg.run, split=cfg.split, overrides=overrides)
         out = Path(cfg.out or Path(cfg.run) / f"evaluation-{cfg.split}.json")
-        if cfg.out and out.exists():
-            raise ValueError(f"out={out} exists; give another name")
-        write_json(out, result)
+        if out.exists() and json.loads(out.read_text(encoding="utf-8")) != plain(result):
+            raise ValueError(f"{out} exists and holds other numbers; give another name with out=")
+        write_json(out, plain(result))
         Console().print(
             terminal_table(result | {"test": result[cfg.split], "paths": {"json": out}})
         )
 
 
 if __name__ == "__main__":
+    config.read_words()
     _main()

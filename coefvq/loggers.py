@@ -33,7 +33,7 @@ def opened(chosen: Logger | None, folder: Path, checkpoint: Path) -> Iterator[li
     """
     loggers: list[Logger] = [] if chosen is None else [chosen]
     if not isinstance(chosen, CSVLogger):
-        loggers.append(CSVLogger(folder, name="logs", version="", flush_logs_every_n_steps=10))
+        loggers.append(CSVLogger(folder, name="logs", version="", flush_logs_every_n_steps=1))
     keep_rows(loggers[-1], checkpoint)
     if isinstance(chosen, WandbLogger) and chosen._wandb_init.get("anonymous") is None:
         chosen._wandb_init.pop("anonymous", None)  # passed on as None, it makes W&B warn

@@ -245,13 +245,15 @@ def _finish(
     curves: dict[str, Predictions],
     watch: Stopwatch,
 ) -> None:
+    description = data.describe()
     report |= {
         "recipe": cfg.name,
         "task": data.task.name,
         "task_kind": data.task.kind,
         "seed": cfg.seed,
         "notes": undefined_notes_of(curves, data.task),
-        "data": data.describe(),
+        "data": description,
+        "skipped_clips": description.pop("skipped"),
         "data_fingerprint": data.fingerprint,
         "teacher_name": None if teacher is None else teacher.name,
         "teacher_fingerprint": None if teacher is None else teacher.fingerprint,

@@ -151,7 +151,10 @@ def _score(
             samples.append(reader.read(clip))
         except UnreadableClip as error:
             if on_bad_clip == "error":
-                raise
+                raise ValueError(
+                    f"clip {clip.id} ({clip.path}) cannot be read: {error.reason}; repair or "
+                    "remove it, or set on_bad_clip=skip"
+                ) from error
             problems[clip.id] = str(error)
     columns: dict[str, list] = {}
     if samples:
@@ -214,4 +217,5 @@ def _main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    config.read_words()
     _main()

@@ -21,7 +21,7 @@ from coefvq.data.home import cache_home
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.distiller import Distiller
 from coefvq.losses import SupervisedLoss
-from coefvq.modules.pretrained import load_metadata
+from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.objective import Objective
 from coefvq.runs import rank, write_json
 from coefvq.teachers.rescaled import RescaledTeacher
@@ -115,7 +115,10 @@ def _find_or_train(
         module.save_pretrained(
             model_folder,
             tokenizer=data.tokenizer,
-            metadata={"privileged": data.normalizer and data.normalizer.to_dict()},
+            metadata={
+                "classes": list(data.task.classes),
+                "privileged": data.normalizer and data.normalizer.to_dict(),
+            },
             overwrite=True,  # what is there is the rest of a save that was killed
         )
         write_json(done, {"fingerprint": fingerprint, "seconds": seconds, "settings": settings})
@@ -156,8 +159,15 @@ def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:
             f"teacher.checkpoint={path} is not a folder; give one written by save_pretrained, for "
             "instance the teacher folder named in an earlier report"
         )
+    found = read_config(path)["class"]
+    if found != expected.__name__:
+        raise ValueError(
+            f"teacher.checkpoint={path} holds a {found}, but teacher={cfg.teacher.name} is a "
+            f"{expected.__name__}; give one of those, or teacher.checkpoint=null to train one"
+        )
     module = expected.from_pretrained(path)
     _check_fits(module, cfg, data, path)
+    _check_classes(data, path)
     if cfg.teacher.inputs == "whole":
         module = _on_its_own_scale(module, data, path)
     digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
@@ -176,6 +186,17 @@ def _check_fits(module: nn.Module, cfg: DictConfig, data: Any, path: Path) -> No
                 f"this data needs {number}; give a teacher trained for this task, or "
                 "teacher.checkpoint=null to train one"
             )
+
+
+def _check_classes(data: Any, path: Path) -> None:
+    """A teacher whose classes stand in another order would teach the opposite."""
+    stored, wanted = load_metadata(path).get("classes"), list(data.task.classes)
+    if stored is not None and stored != wanted:
+        raise ValueError(
+            f"teacher.checkpoint={path} was trained for the classes {stored}, but task "
+            f"{data.task.name!r} has {wanted}; give data with the same classes in the same order, "
+            "or teacher.checkpoint=null to train one"
+        )
 
 
 def _on_its_own_scale(module: nn.Module, data: Any, path: Path) -> nn.Module:

@@ -20,6 +20,7 @@ def _main(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the recipe's name, compose, run."""
+    config.read_words()
     with config.one_sentence():
         config.check_command_line(sys.argv[1:])
         config.register_recipes()

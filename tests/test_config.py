@@ -55,6 +55,24 @@ def test_bad_values_get_one_sentence(changes, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_not_set_is_named():
+    with pytest.raises(ValueError, match=r"^data\.train is not set; add data\.train=…"):
+        config.validate(composed(data__train="???", runtime__task="???"))
+
+
+def test_words_that_hydra_cannot_read_are_named():
+    assert config.words_for_hydra(["-m", "+recipe=cpfd", "--cfg", "job", "a=1,2"])[-1] == "a=1,2"
+    with pytest.raises(ValueError, match=r"cannot be read as key=value; put a value"):
+        config.words_for_hydra(["overrides=[data.num_frames=2]"])
+
+
+def test_a_logger_without_its_package_is_said(monkeypatch):
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    target = "lightning.pytorch.loggers.TensorBoardLogger"
+    with pytest.raises(ValueError, match="needs the package tensorboard; pip install"):
+        config.validate(composed(logger___target_=target))
+
+
 def test_an_unknown_recipe_names_those_that_exist():
     with pytest.raises(ValueError, match=r"recipe cfpd is unknown; choose one of cpfd, "):
         config.check_command_line(["+recipe=cfpd"])

@@ -110,5 +110,5 @@ def test_from_the_command_line(finished_run, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         call("out=mine.json")
     assert caught.value.code == 2
-    assert "out=mine.json exists; give another name" in capsys.readouterr().err
+    assert "mine.json exists and holds other numbers; give another name" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "run"]

@@ -1,6 +1,9 @@
 """Whole runs, on real clips, small enough for a test."""
 
+import csv
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -83,44 +86,121 @@ def test_equal_commands_give_equal_students(tmp_path, run):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def killed_and_resumed(tmp_path, words, watched):
-    """Kill `python -m coefvq.train` once `watched` exists, then start it again."""
-    command = [sys.executable, "-m", "coefvq.train", *words, f"run_dir={tmp_path / 'run'}",
-               "resume=true"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 200
-    while not watched() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.02)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "run" / "report.json").exists()
-    subprocess.run(command, check=True, capture_output=True, timeout=280)
-    return load_file(tmp_path / "run" / "student" / "model.safetensors")
+LONG = ("+recipe=cpfd", "data.labelled=24", "data.unlabelled=8", "data.val=16", "data.test=16",
+        "data.batch_size=8", "trainer.max_steps=60", "trainer.log_every_n_steps=1",
+        "teacher.training.max_steps=60")  # fmt: skip
+
+
+@pytest.fixture
+def command(home, finished_run, tmp_path):
+    """`python -m coefvq.train …` with clips that are there and teachers that are not."""
+    own = tmp_path / "home"
+    own.mkdir()
+    for part in home.iterdir():
+        if part.name != "teachers":
+            (own / part.name).symlink_to(part)
+
+    def words(*more):
+        run_dir = f"run_dir={tmp_path / 'run'}"
+        return [sys.executable, "-m", "coefvq.train", *LONG, *more, run_dir, f"cache_dir={own}"]
+
+    return words
+
+
+@pytest.fixture(scope="module")
+def whole(home, finished_run, tmp_path_factory):
+    """What the run of `command` comes to when nobody disturbs it."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    subprocess.run(
+        [sys.executable, "-m", "coefvq.train", *LONG, f"run_dir={folder}"],
+        check=True, capture_output=True, timeout=280, env=os.environ | {"COEFVQ_HOME": str(home)},
+    )  # fmt: skip
+    return folder
+
+
+def losses(folder):
+    with (folder / "logs" / "metrics.csv").open(newline="") as file:
+        return {row["step"]: row["train/loss"] for row in csv.DictReader(file)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["teacher", "student"])
-def test_a_run_killed_in_either_epoch_equals_one_that_was_not(phase, tmp_path, monkeypatch):
-    words = ["+recipe=cpfd", "data.labelled=24", "data.unlabelled=8", "data.val=16",
-             "data.test=16", "data.batch_size=8", "trainer.max_steps=60",
-             "teacher.training.max_steps=60"]  # fmt: skip
-    weights = []
-    for name in ("whole", "killed"):
-        folder = tmp_path / name
-        folder.mkdir()
-        words_here = [*words, f"cache_dir={folder / 'home'}"]
-        if name == "whole":
-            command = [sys.executable, "-m", "coefvq.train", *words_here]
-            subprocess.run([*command, f"run_dir={folder / 'run'}"], check=True,
-                           capture_output=True, timeout=280)  # fmt: skip
-            weights.append(load_file(folder / "run" / "student" / "model.safetensors"))
-            continue
-        pattern = {"teacher": "home/teachers/*/checkpoints/last.ckpt",
-                   "student": "run/checkpoints/last.ckpt"}[phase]  # fmt: skip
-
-        def watched(folder=folder, pattern=pattern):
-            return any(folder.glob(pattern))
-
-        weights.append(killed_and_resumed(folder, words_here, watched))
+def test_a_run_killed_in_either_epoch_equals_one_that_was_not(phase, whole, command, tmp_path):
+    last = {"teacher": "home/teachers/*/checkpoints/last.ckpt",
+            "student": "run/checkpoints/last.ckpt"}[phase]  # fmt: skip
+    process = subprocess.Popen(
+        command("resume=true"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 200
+    while not list(tmp_path.glob(last)):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "report.json").exists()
+    assert (tmp_path / "run" / "checkpoints").exists() == (phase == "student")
+    subprocess.run(command("resume=true"), check=True, capture_output=True, timeout=280)
+    weights = [
+        load_file(folder / "student" / "model.safetensors") for folder in (whole, tmp_path / "run")
+    ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    reports = [json.loads((f / "report.json").read_text()) for f in (whole, tmp_path / "run")]
+    assert reports[0]["test"] == reports[1]["test"]
+    if phase == "student":  # the curve of the killed run is whole, too
+        assert losses(tmp_path / "run") == losses(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_make_one_run(command, tmp_path):
+    words = ("trainer=ddp_cpu", "trainer.max_steps=6", "teacher.training.max_steps=6")
+    result = subprocess.run(command(*words), capture_output=True, text=True, timeout=280)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert set(report["test"]) == {"student", "teacher", "agreement"}
+    assert report["test"]["student"]["n"] == 16  # tested whole, by the first process
+    # One teacher, one table, one line per phase, and nothing that a user cannot act on.
+    assert len(list((tmp_path / "home" / "teachers").iterdir())) == 1
+    assert result.stdout.count("test metric") == 1
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 5, lines
+    assert lines[3].endswith("trained") and "6/6" in lines[4]
+    # And the second command finds the teacher of the first.
+    again = subprocess.run(
+        [*command(*words)[:-2], f"run_dir={tmp_path / 'again'}", command()[-1]],
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert again.returncode == 0 and "df_xvlm, reused" in again.stderr, again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_sweep_over_several_devices_is_refused(command, tmp_path):
+    words = command("trainer=ddp_cpu", "seed=1,2")[:-2]
+    words.insert(3, "-m")
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert result.returncode == 2
+    assert "needs processes of its own" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_another_loggers_run_has_its_loss_picture(run, tmp_path):
+    report = run(tmp_path, "+recipe=supervised", "logger=tensorboard")
+    assert "plots/losses.png" in report["plots"]
+
+
+def test_a_wrong_word_is_found_before_a_teacher_is_trained(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "get_teacher", None)
+    with pytest.raises(ValueError, match="hard_weight"):
+        run(tmp_path, "+recipe=cpfd", "objective.hard_weight=soft")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_no_half_report(run, tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError) as caught:
+        patch.setattr("pathlib.Path.write_bytes", full)
+        run(tmp_path, "+recipe=supervised")
+    assert caught.value.errno == errno.ENOSPC
+    assert not (tmp_path / "run" / "report.json").exists()

@@ -9,7 +9,6 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from coefvq import config
-from coefvq.compare import words_for_hydra
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +45,7 @@ def test_the_python_snippets_run_one_after_the_other():
 def test_the_commands_compose(command):
     words = shlex.split(command, comments=True)
     if "--" in words:
-        words = [*words[:3], *words_for_hydra(words[3:])]
+        words = [*words[:3], *config.words_for_hydra(words[3:])]
     module, arguments = words[2].removeprefix("coefvq."), words[3:]
     arguments = [word for word in arguments if word != "-m"]
     # One value of each sweep is enough to see that the key exists.

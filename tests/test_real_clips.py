@@ -49,7 +49,7 @@ def test_cpfd_on_a_manifest_of_real_clips(tmp_path):
     report = pipeline.run(cfg, show=False)
     splits = report["data"]["splits"]
     assert sum(split["clips"] for split in splits.values()) == len(rows)
-    assert not report["data"]["skipped"]
+    assert not report["skipped_clips"]
     assert 0 <= report["test"]["student"]["accuracy"] <= 1
     scores = predict(tmp_path / "run" / "student", CLIPS, out=tmp_path / "scores.parquet")
     assert len(scores) == len(rows) and scores["probability"].between(0, 1).all()

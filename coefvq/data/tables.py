@@ -23,6 +23,9 @@ FORMATS = {
 }
 
 
+_EMPTY = "it is empty"
+
+
 @dataclass(frozen=True)
 class Table:
     """The rows of one manifest file, as columns.
@@ -69,6 +72,10 @@ def read_table(file: str | Path, cache_dir: str | Path | None = None) -> Table:
         while root.__cause__ is not None:
             root = root.__cause__
         first_line = (str(root).strip() or type(root).__name__).splitlines()[0]
+        if "corresponds to no data" in first_line or first_line == _EMPTY:
+            raise ValueError(
+                f"manifest {str(file)!r} has no row; write one row per clip below the header"
+            ) from error
         raise ValueError(f"manifest {str(file)!r} cannot be read: {first_line}") from error
 
 
@@ -86,7 +93,7 @@ def _read_file(file: Path, cache_dir: str | Path | None) -> Table:
         names = {name: datasets.Value("string") for name in header}
         options = {"features": datasets.Features(names), "keep_default_na": False}
     if file.stat().st_size == 0:
-        raise ValueError("it is empty")
+        raise ValueError(_EMPTY)
     loaded = datasets.load_dataset(
         kind,
         data_files=str(file.absolute()),
