@@ -169,10 +169,15 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
     reports, failures = _run_all(jobs, cfg.jobs)
     if not reports:
         raise ValueError("none of the runs succeeded; the reasons stand above")
+    metric = cfg.get("metric")
+    known = sorted({name for report in reports for name in report["test"].get("student", {})})
+    if metric is not None and metric not in known:
+        raise ValueError(f"metric={metric} is not in the reports; choose one of {', '.join(known)}")
     table = comparison_table(
         reports,
         baseline=cfg.baseline,
         teacher=cfg.teacher,
+        metric=metric,
         labels=list(dict.fromkeys(job.label for job in jobs)),
         seeds=list(dict.fromkeys(job.seed for job in jobs)),
         tasks=list(cfg.tasks) if cfg.tasks else None,

@@ -90,12 +90,20 @@ class Distiller(lightning.LightningModule):
             self._val.append((student.logits.float(), batch.labels, mask))
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/<metric>` over the whole validation split (of this process)."""
+        """Log `val/<metric>` over the whole validation split, gathered from all processes.
+
+        With several processes Lightning repeats a few clips to give each as many.
+        """
         if not self._val:
             return
-        logits, labels, mask = (torch.cat(column).cpu() for column in zip(*self._val, strict=True))
+        columns = [torch.cat(column) for column in zip(*self._val, strict=True)]
         self._val.clear()
-        metrics = compute_metrics(logits, labels, self.task, label_mask=mask)
+        if self.trainer.world_size > 1:
+            # Bytes for the mask: not every backend gathers bool.
+            columns[-1] = columns[-1].byte()
+            columns = [self.all_gather(column).flatten(0, 1) for column in columns]
+        logits, labels, mask = (column.cpu() for column in columns)
+        metrics = compute_metrics(logits, labels, self.task, label_mask=mask.bool())
         self.log_dict({f"val/{name}": float(value) for name, value in metrics.items()})
 
     def configure_optimizers(self) -> dict:

@@ -200,3 +200,12 @@ def test_from_the_command_line(small_words, tmp_path):
     assert "Traceback" not in result.stderr and "Warning" not in result.stderr
     assert "written: table/table.md" in result.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["table"]
+
+
+def test_the_metric_can_be_chosen(settings, tmp_path):
+    words = ("recipes=[supervised]", "seeds=1")
+    compare(settings(*words, "metric=average_precision"))
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert set(table["metric"].values()) == {"average_precision"}
+    with pytest.raises(ValueError, match=r"metric=f2 is not in the reports; choose one of .*f1"):
+        compare(settings(*words, "metric=f2"))

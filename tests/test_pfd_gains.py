@@ -24,6 +24,7 @@ def test_pfd_beats_hard_labels_and_self_distillation(tmp_path, capsys):
             "overrides": ["student=xvlm_micro"],
             "out": str(tmp_path),
             "jobs": 1,
+            "metric": "average_precision",
             "baseline": "supervised",
             "teacher": "df_xvlm",
         }

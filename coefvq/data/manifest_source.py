@@ -212,10 +212,11 @@ class ManifestSource:
                 seed=self.seed,
             )
             _log.info(
-                "%s has no column for the split: %s assigned by a hash of the group and seed %d "
+                "%s has no column for the split: %s assigned by a hash of the %s and seed %d "
                 "(%s)",
                 tables["train"].file,
                 " and ".join(missing),
+                "id" if self.group is None else "group",
                 self.seed,
                 ", ".join(f"{places.count(s)} {s}" for s in ("train", *missing)),
             )

@@ -9,7 +9,7 @@ import pytest
 
 from coefvq.data.processes import cores, main_hidden, start_worker
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_cores_are_those_that_may_be_used():
