@@ -101,7 +101,7 @@ class Distiller(lightning.LightningModule):
         if self.trainer.world_size > 1:
             # Bytes for the mask: not every backend gathers bool.
             columns[-1] = columns[-1].byte()
-            columns = [self.all_gather(column).flatten(0, 1) for column in columns]
+            columns = [_gathered(column, self.trainer.world_size) for column in columns]
         logits, labels, mask = (column.cpu() for column in columns)
         metrics = compute_metrics(logits, labels, self.task, label_mask=mask.bool())
         self.log_dict({f"val/{name}": float(value) for name, value in metrics.items()})
@@ -126,3 +126,10 @@ class Distiller(lightning.LightningModule):
             batch_size=batch_size,
             sync_dist=stage == "val",
         )
+
+
+def _gathered(rows: Tensor, processes: int) -> Tensor:
+    """The rows of all processes, one after the other; each process has as many."""
+    parts = [torch.empty_like(rows) for _ in range(processes)]
+    torch.distributed.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)

@@ -212,8 +212,7 @@ class ManifestSource:
                 seed=self.seed,
             )
             _log.info(
-                "%s has no column for the split: %s assigned by a hash of the %s and seed %d "
-                "(%s)",
+                "%s has no column for the split: %s assigned by a hash of the %s and seed %d (%s)",
                 tables["train"].file,
                 " and ".join(missing),
                 "id" if self.group is None else "group",
