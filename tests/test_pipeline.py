@@ -204,3 +204,17 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_half_report(run, tmp_path, mon
         run(tmp_path, "+recipe=supervised")
     assert caught.value.errno == errno.ENOSPC
     assert not (tmp_path / "run" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("callbacks=early_stopping", "trainer.check_val_every_n_epoch=1"),
+        ("callbacks=ema", "scheduler=linear_warmup", "optimizer=sgd"),
+        ("data.train_sampling=random_segments", "scheduler=constant", "teacher=dense"),
+    ],
+    ids=["early_stopping", "ema", "random_segments"],
+)
+def test_other_words_of_the_vocabulary_train_too(run, words, tmp_path):
+    report = run(tmp_path, "+recipe=cpfd", "trainer.max_steps=6", *words)
+    assert set(report["test"]) == {"student", "teacher", "agreement"}
