@@ -6,7 +6,6 @@ import io
 import logging
 import signal
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ _NOT_ACTIONABLE = (
     r".*The dataloader.*did not.*shuffle.*",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning
     r".*treespec.*deprecated.*",
-    r".*It is recommended to use `self.log\('val/.*sync_dist=True.*",  # each process's own share
+    r".*It is recommended to use `self.log\('val/.*sync_dist=True.*",  # gathered before logging
 )
 _CHATTY = (
     "lightning.pytorch.utilities.rank_zero",
@@ -200,8 +199,3 @@ def check_launch(cfg: DictConfig) -> None:
 def device_of(trainer: lightning.Trainer) -> torch.device:
     """The device that this process trained on."""
     return trainer.strategy.root_device
-
-
-def partial(cfg: DictConfig, **given: Any) -> Callable[..., Any]:
-    """A `_partial_` node as the callable that it describes."""
-    return build(cfg, **given)

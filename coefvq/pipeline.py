@@ -144,8 +144,8 @@ def train_student(
         make_objective(cfg),
         None if teacher is None else teacher_of(teacher, data),
         task=data.task,
-        optimizer=engine.partial(cfg.optimizer),
-        scheduler=engine.partial(cfg.scheduler),
+        optimizer=engine.build(cfg.optimizer),
+        scheduler=engine.build(cfg.scheduler),
     )
     trainer = engine.make_trainer(cfg, folder.path, logger=outlets, label=f"student {cfg.name}")
     engine.fit(

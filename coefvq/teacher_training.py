@@ -139,8 +139,8 @@ def train_teacher(cfg: DictConfig, data: Any, folder: Path) -> nn.Module:
         module,
         objective,
         task=data.task,
-        optimizer=engine.partial(cfg.optimizer, lr=training.lr, weight_decay=training.weight_decay),
-        scheduler=engine.partial(cfg.scheduler),
+        optimizer=engine.build(cfg.optimizer, lr=training.lr, weight_decay=training.weight_decay),
+        scheduler=engine.build(cfg.scheduler),
         inputs={"whole": Batch.whole, "public": Batch.public}[cfg.teacher.inputs],
     )
     trainer = engine.make_trainer(

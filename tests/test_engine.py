@@ -206,7 +206,7 @@ def test_a_sweep_over_several_devices_is_refused(cfg, devices, monkeypatch):
 
 def test_a_partial_node_is_a_callable():
     node = OmegaConf.create({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
-    optimizer = engine.partial(node, momentum=0.25)(nn.Linear(1, 1).parameters())
+    optimizer = engine.build(node, momentum=0.25)(nn.Linear(1, 1).parameters())
     assert optimizer.defaults["lr"] == 0.5 and optimizer.defaults["momentum"] == 0.25
 
 
