@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SwinConfig, SwinModel
 
+from coefvq.modules.residuals import NUM_RESIDUALS, luma, residual_statistics
+
 
 @dataclass(frozen=True)
 class SwinEncoderConfig:
@@ -106,15 +108,23 @@ class ConvEncoderConfig:
     Args:
         widths: channels of each convolution; each halves the side.
         width: D_v of the tokens.
+        residual_scales: sizes at which the summary also gets statistics of high-pass residuals
+            (`coefvq.modules.residuals`); the first convolution then sees them beside the colours.
+            0: colours only, which learn what blur and noise look like too slowly for few labels.
     """
 
     widths: tuple[int, ...] = (16, 32, 64, 96)
     width: int = 64
+    residual_scales: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         if not self.widths:
             raise ValueError("a convolutional encoder needs at least one entry in widths, got none")
+        if self.residual_scales < 0:
+            raise ValueError(
+                f"residual_scales is a number of picture sizes from 0, got {self.residual_scales}"
+            )
 
     def build(self) -> ConvEncoder:
         """Make the encoder, randomly initialised."""
@@ -136,7 +146,8 @@ class ConvEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.width = config.width
-        channels = (3, *config.widths)
+        scales = config.residual_scales
+        channels = (3 + (NUM_RESIDUALS if scales else 0), *config.widths)
         self.convs = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=2, padding=1)
             for before, after in itertools.pairwise(channels)
@@ -144,18 +155,24 @@ class ConvEncoder(nn.Module):
         for conv in self.convs:
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             nn.init.zeros_(conv.bias)
-        self.to_summary = nn.Linear(2 * config.widths[-1], config.width)
+        statistics = 2 * config.widths[-1] + 2 * NUM_RESIDUALS * scales
+        self.to_summary = nn.Linear(statistics, config.width)
         self.to_token = nn.Linear(config.widths[-1], config.width)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Encode pictures: (N, 3, h, w) -> (N, 1 + P, width), P cells of the last map."""
+        known: list[Tensor] = []
+        if self.config.residual_scales:
+            with torch.no_grad():  # nothing to learn up to here
+                maps, statistics = residual_statistics(luma(pixels), self.config.residual_scales)
+            pixels, known = torch.cat([pixels, maps], dim=1), [statistics]
         x = pixels.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
             x = F.relu(conv(x), inplace=True)
         cells = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view of channels_last, backward too
         variance, mean = torch.var_mean(cells.float(), dim=1, correction=0)
-        statistics = torch.cat([mean, (variance + 1e-5).sqrt()], dim=-1).to(cells.dtype)
-        return torch.cat([self.to_summary(statistics)[:, None], self.to_token(cells)], dim=1)
+        summary = torch.cat([mean, (variance + 1e-5).sqrt(), *known], dim=-1).to(cells.dtype)
+        return torch.cat([self.to_summary(summary)[:, None], self.to_token(cells)], dim=1)
 
 
 __all__ = ["ConvEncoder", "ConvEncoderConfig", "SwinEncoder", "SwinEncoderConfig"]
