@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+import torch
 from torch import Tensor
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression"]
@@ -129,15 +130,17 @@ class Clip:
     group: str | None = None
 
 
-class _Tensors:
+class Tensors:
     """Device moves for frozen dataclasses of tensors: Lightning and PyTorch ask for them."""
 
     def _map(self, function: Any) -> Self:
-        changed = {
-            f.name: function(value)
-            for f in dataclasses.fields(self)  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
+        changed: dict[str, Any] = {}
+        for f in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                changed[f.name] = function(value)
+            elif isinstance(value, Tensors):
+                changed[f.name] = value._map(function)
         return dataclasses.replace(self, **changed)  # type: ignore[type-var]
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
@@ -150,7 +153,7 @@ class _Tensors:
 
 
 @dataclass(frozen=True)
-class Batch(_Tensors):
+class Batch(Tensors):
     """B clips, collated.
 
     Args:
@@ -186,6 +189,11 @@ class Batch(_Tensors):
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.frames.device
+
     def public(self) -> Batch:
         """What exists at serving: no privileged features, no labels, no weights."""
         return dataclasses.replace(
@@ -203,19 +211,27 @@ class Batch(_Tensors):
 
 
 @dataclass(frozen=True)
-class StudentOutput(_Tensors):
-    """What a student answers: logits (see `TaskSpec`) and, if it has them, (B, D) features."""
+class StudentOutput(Tensors):
+    """What a student answers: logits (see `TaskSpec`) and, if it has them, (B, D) features.
+
+    `sub_logits` (B, S) answer the sub-labels of pairs, for students with such heads.
+    """
 
     logits: Tensor
     features: Tensor | None = None
+    sub_logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class TeacherOutput(_Tensors):
-    """What a teacher answers: logits (see `TaskSpec`) and, if it has them, (B, D) features."""
+class TeacherOutput(Tensors):
+    """What a teacher answers: logits (see `TaskSpec`) and, if it has them, (B, D) features.
+
+    `sub_logits` (B, S) answer the sub-labels of pairs, for teachers with such heads.
+    """
 
     logits: Tensor
     features: Tensor | None = None
+    sub_logits: Tensor | None = None
 
 
 __all__ = [
@@ -226,4 +242,5 @@ __all__ = [
     "TaskKind",
     "TaskSpec",
     "TeacherOutput",
+    "Tensors",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -31,15 +32,15 @@ class FrozenTeacher:
         `no_grad`, not `inference_mode`: tensors made under the latter break losses whose backward
         needs them.
         """
-        device = batch.frames.device
+        device = batch.device
         if device != self._device:
             self.module.to(device)
             self._device = device
         answer: Callable[[Batch], StudentOutput | TeacherOutput] = self.module
         with torch.no_grad():
             output = answer(batch)
-        features = None if output.features is None else output.features.detach()
-        return TeacherOutput(logits=output.logits.detach(), features=features)
+        values = {f.name: getattr(output, f.name, None) for f in dataclasses.fields(TeacherOutput)}
+        return TeacherOutput(**{k: None if v is None else v.detach() for k, v in values.items()})
 
 
 __all__ = ["FrozenTeacher"]
