@@ -11,6 +11,7 @@ import fnmatch
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from coefvq.data.labels import derive_classes
 from coefvq.data.manifest import Manifest, ManifestError, Problem, fingerprint_of
@@ -86,6 +87,9 @@ class ManifestSource:
         seed: int = 1,
         cache_dir: str | Path | None = None,
     ) -> None:
+        if task not in get_args(TaskKind):
+            kinds = ", ".join(get_args(TaskKind))
+            raise ValueError(f"data.task={task} is unknown; choose one of {kinds}")
         self.files = {"train": train, "val": val, "test": test}
         self.root = None if root is None else Path(root).expanduser().absolute()
         self.id, self.path, self.group = id, path, group

@@ -188,6 +188,11 @@ def test_a_root_that_is_no_folder(write_manifest, rows, tmp_path):
         ManifestSource(write_manifest(rows), root=tmp_path / "gone").load()
 
 
+def test_an_unknown_task_names_those_that_exist(write_manifest, rows):
+    with pytest.raises(ValueError, match=r"data.task=nope is unknown; choose one of binary, "):
+        ManifestSource(write_manifest(rows), task="nope")
+
+
 def test_one_file_per_split(write_manifest, rows, clip_files):
     for row in rows:
         row["kept"] = row.pop("split")
