@@ -112,7 +112,7 @@ def _main(cfg: DictConfig) -> None:
         from rich.console import Console
 
         from coefvq.evaluation.report import plain, terminal_table
-        from coefvq.runs import write_json
+        from coefvq.files import write_json
 
         overrides = [str(word) for word in cfg.overrides]
         result = evaluate(cfg.run, split=cfg.split, overrides=overrides)

@@ -18,6 +18,7 @@ from rich.progress import track
 from torch import Tensor
 
 from coefvq import config
+from coefvq.files import replacing
 from coefvq.types import Clip, InputSpec, TaskSpec
 
 PART = 256  # clips per part file: what a killed run loses at most
@@ -188,10 +189,8 @@ def _enter_parts(parts: Path, model: str | Path, clips: Sequence[Clip]) -> set[s
 
 
 def _write(table: pandas.DataFrame, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
 
 
 def _device(name: str) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from coefvq.files import write_text
 
 # Keys that say where and how to go on, not what to compute.
 _NOT_COMPARED = ("run_dir", "resume", "cache_dir", "runtime", "logger")
@@ -54,12 +55,23 @@ class RunFolder:
         return self.path / "plots"
 
 
-def default_run_dir(name: str, task: str, seed: int) -> Path:
+def default_run_dir(name: str, task: str, seed: int, swept: Sequence[str] = ()) -> Path:
     """Make `runs/<name>-<task>-s<seed>-<time>`, with a number behind it if that is taken.
 
     The folder is made here, so that runs that start in the same second never share one.
+
+    Args:
+        name: of the recipe.
+        task: of the data.
+        seed: of the run.
+        swept: `key=value` words in which runs of one sweep differ; they stand in the name.
     """
-    stem = f"{name}-{task}-s{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    words = [
+        f"{key.rpartition('.')[2]}={value}" for key, _, value in (w.partition("=") for w in swept)
+    ]
+    middle = "-".join([name, task, *words, f"s{seed}"])
+    middle = "".join(c if c.isalnum() or c in "._=-" else "_" for c in middle)[:150]
+    stem = f"{middle}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path("runs") / stem, 1
     while True:
         try:
@@ -171,15 +183,3 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new text, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON the same way."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -20,10 +20,11 @@ from coefvq import engine
 from coefvq.data.home import cache_home
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.distiller import Distiller
+from coefvq.files import write_json
 from coefvq.losses import SupervisedLoss
 from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.objective import Objective
-from coefvq.runs import rank, write_json
+from coefvq.runs import rank
 from coefvq.teachers.rescaled import RescaledTeacher
 from coefvq.types import Batch
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coefvq.evaluation.report_page import page, rows_of, shown
+from coefvq.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,7 +69,6 @@ def write_report(folder: str | Path, report: Mapping[str, Any]) -> tuple[Path, P
         The two files.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     content = plain(report)
     missing = _undefined(content.get("test") or {}, "test")
     if missing:
@@ -76,10 +76,11 @@ def write_report(folder: str | Path, report: Mapping[str, Any]) -> tuple[Path, P
         sentence = f"undefined on this test split (null): {', '.join(missing)}"
         content["notes"] = [*said, *([] if sentence in said else [sentence])]
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    return (
-        _write(folder / "report.json", text + "\n"),
-        _write(folder / "report.md", page(content)),
-    )
+    paths = folder / "report.json", folder / "report.md"
+    # The JSON comes last: where it is, a run is finished.
+    write_text(paths[1], page(content))
+    write_text(paths[0], text + "\n")
+    return paths
 
 
 def read_report(folder: str | Path) -> dict[str, Any]:
@@ -182,13 +183,3 @@ def _undefined(tree: Mapping[str, Any], prefix: str) -> list[str]:
         elif value is None:
             found.append(f"{prefix}.{key}")
     return found
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
