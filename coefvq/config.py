@@ -99,6 +99,21 @@ def words_for_hydra(arguments: Sequence[str]) -> list[str]:
     return words
 
 
+def swept_words(overrides: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """The words of one run of a sweep that its sisters don't share, and its folder doesn't name.
+
+    >>> command = ["-m", "+recipe=cpfd", "objective.distill_weight=0.3,0.5", "seed=1,2"]
+    >>> swept_words(["+recipe=cpfd", "objective.distill_weight=0.3", "seed=1"], command)
+    ['objective.distill_weight=0.3']
+    """
+    named = ("recipe", "seed", "data.task")
+    return [
+        word.lstrip("+")
+        for word in overrides
+        if word not in arguments and word.lstrip("+").partition("=")[0] not in named
+    ]
+
+
 def read_words() -> None:
     """Prepare the command line of this process for Hydra."""
     with one_sentence():
@@ -217,5 +232,5 @@ def one_sentence() -> Iterator[None]:
                 f"no space left on the device ({error}); free some, or move the cache with "
                 "cache_dir= and the run with run_dir="
             )
-        print(f"\ncoefvq: {sentence}\n(COEFVQ_DEBUG=1 shows the traceback)", file=sys.stderr)
+        print(f"\ncoefvq: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None

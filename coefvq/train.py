@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 
 import hydra
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
 
 from coefvq import config
+from coefvq.runs import default_run_dir, rank
 
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="train")
@@ -15,6 +18,13 @@ def _main(cfg: DictConfig) -> None:
     from coefvq import pipeline  # torch and Lightning load only once the words are understood
 
     with config.one_sentence():
+        job = HydraConfig.get()
+        if job.mode == RunMode.MULTIRUN and cfg.run_dir is None and rank() == 0:
+            config.validate(cfg)  # no folder for words that make no run
+            swept = config.swept_words(job.overrides.task, sys.argv[1:])
+            with open_dict(cfg):
+                task = str(cfg.data.get("task"))
+                cfg.run_dir = str(default_run_dir(cfg.name, task, cfg.seed, swept))
         pipeline.run(cfg)
 
 

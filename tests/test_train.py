@@ -70,6 +70,15 @@ def test_a_sweep_gives_each_run_a_folder_of_its_own(finished_run, small_words, t
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
+def test_a_swept_value_stands_in_the_folder_name(call, tmp_path):
+    words = ["+recipe=label_smoothing", "objective.label_smoothing=0.1,0.2"]
+    status, _, error = call(*words, "-m")
+    assert status == 0, error
+    names = sorted(p.parent.name for p in tmp_path.glob("runs/*/report.json"))
+    start = "label_smoothing-degraded-label_smoothing"
+    assert [name[:49] for name in names] == [f"{start}=0.1-s1-", f"{start}=0.2-s1-"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
