@@ -76,7 +76,7 @@ def test_a_swept_value_stands_in_the_folder_name(call, tmp_path):
     assert status == 0, error
     names = sorted(p.parent.name for p in tmp_path.glob("runs/*/report.json"))
     start = "label_smoothing-degraded-label_smoothing"
-    assert [name[:49] for name in names] == [f"{start}=0.1-s1-", f"{start}=0.2-s1-"]
+    assert [name[:48] for name in names] == [f"{start}=0.1-s1-", f"{start}=0.2-s1-"]
 
 
 @pytest.mark.parametrize(
