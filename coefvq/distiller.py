@@ -69,6 +69,15 @@ class Distiller(lightning.LightningModule):
         """What the student says of a batch."""
         return self.student(self.inputs(batch))
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set and log what follows a schedule; validation reads what the last step had."""
+        if self.objective.schedules:
+            total_steps = self.trainer.estimated_stepping_batches
+            values = self.objective.set_step(self.global_step, total_steps, self.current_epoch)
+            self.log_dict(
+                {f"train/schedule/{name.replace('.', '/')}": v for name, v in values.items()}
+            )
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step; returns the loss and its unweighted terms."""
         teacher = None if self.teacher is None else self.teacher(batch)
@@ -133,3 +142,6 @@ def _gathered(rows: Tensor, processes: int) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(processes)]
     torch.distributed.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
+
+
+__all__ = ["Distiller", "Teacher"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from coefvq import config, engine, loggers
@@ -29,6 +29,7 @@ from coefvq.evaluation.threshold import choose_threshold
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
+from coefvq.schedules import read_schedules
 from coefvq.teacher_training import TrainedTeacher, get_teacher
 from coefvq.teachers.frozen import FrozenTeacher
 from coefvq.teachers.remembered import RememberedTeacher
@@ -120,13 +121,14 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
 
 
 def make_objective(cfg: DictConfig) -> Objective:
-    """The terms and weights of `cfg.objective`.
+    """The terms, weights and schedules of `cfg.objective`.
 
     Raises:
-        ValueError: if a loss refuses its arguments.
+        ValueError: if a loss refuses its arguments, or the objective a schedule.
     """
     terms = engine.build(cfg.objective.terms)
-    return Objective(terms, OmegaConf.to_container(cfg.objective.weights))
+    words = config.plain(cfg.objective)
+    return Objective(terms, words["weights"], read_schedules(words.get("schedules") or {}))
 
 
 def train_student(

@@ -12,6 +12,7 @@ from toys import ToyStudent, ToyTeacher, toy_batches, toy_loader
 from coefvq.distiller import Distiller
 from coefvq.losses import CPFDLoss, LogitKDLoss, SupervisedLoss
 from coefvq.objective import Objective
+from coefvq.schedules import Schedule
 from coefvq.types import Batch, StudentOutput, TaskSpec
 
 TASK = TaskSpec("red", "binary", ("no", "yes"))
@@ -164,6 +165,112 @@ def test_a_killed_run_that_goes_on_equals_one_that_was_not(tmp_path):
     run(tmp_path / "part", 2)
     torch.manual_seed(1234)
     resumed = run(tmp_path / "part", 4, resume=tmp_path / "part" / "last.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def scheduled(**schedules):
+    terms = {"cpfd": CPFDLoss(task="binary", distill_weight=0.8)}
+    return Objective(terms, {"cpfd": 1.0}, schedules)
+
+
+class Seen(lightning.pytorch.loggers.logger.DummyLogger):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append((step, metrics))
+
+
+def test_a_schedule_is_followed_and_logged(tmp_path):
+    used, seen = [], Seen()
+
+    class Watching(CPFDLoss):
+        def forward(self, *args, **kwargs):
+            used.append((self.training, self.distill_weight))
+            return super().forward(*args, **kwargs)
+
+    terms = {"cpfd": Watching(task="binary", distill_weight=0.8)}
+    schedules = {
+        "distill_weight": Schedule("linear", until=0.5),  # 4 of 8 steps
+        "weights.cpfd": Schedule("step", start=2.0, epoch=3),
+    }
+    objective = Objective(terms, {"cpfd": 1.0}, schedules)
+    module = make(objective=objective, teacher=ToyTeacher())
+    fit = trainer(tmp_path, max_epochs=4, logger=seen, log_every_n_steps=1)
+    fit.fit(module, toy_loader(), toy_loader(seed=1))
+    expected = pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8])
+    assert [value for training, value in used if training] == expected
+    # An epoch has two steps: its validation reads what its last step had.
+    validation = [value for training, value in used if not training]
+    assert validation[::2] == validation[1::2] == pytest.approx([0.2, 0.6, 0.8, 0.8])
+
+    rows = [row for _, row in seen.rows if "train/schedule/distill_weight" in row]
+    assert [row["train/schedule/distill_weight"] for row in rows] == expected
+    assert [row["train/schedule/weights/cpfd"] for row in rows] == [2.0] * 6 + [1.0] * 2
+    assert all("train/loss" in row for row in rows)  # one row with the step's loss
+
+
+def test_a_schedule_counts_optimizer_steps(tmp_path):
+    objective = scheduled(distill_weight=Schedule("linear", until=0.5))
+    seen = Seen()
+    fit = trainer(tmp_path, max_epochs=4, logger=seen, log_every_n_steps=1,
+                  accumulate_grad_batches=2)  # fmt: skip
+    fit.fit(make(objective=objective, teacher=ToyTeacher()), toy_loader())
+    name = "train/schedule/distill_weight"
+    logged = [row[name] for _, row in seen.rows if name in row]
+    assert sorted(set(logged)) == pytest.approx([0.0, 0.4, 0.8])  # 2 of 4 steps
+
+
+def test_a_constant_schedule_trains_the_same_weights_to_the_bit(tmp_path):
+    def weights(objective):
+        module = make(objective=objective, teacher=ToyTeacher())
+        trainer(tmp_path, max_epochs=2).fit(module, toy_loader())
+        return module.student.state_dict()
+
+    plain = weights(cpfd(distill_weight=0.8))
+    constant = weights(scheduled(distill_weight=Schedule("constant")))
+    moving = weights(scheduled(distill_weight=Schedule("linear")))
+    assert all(torch.equal(plain[name], constant[name]) for name in plain)
+    assert not all(torch.equal(plain[name], moving[name]) for name in plain)
+
+
+def test_a_resumed_schedule_equals_an_uninterrupted_one(tmp_path):
+    from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
+
+    schedules = {
+        "distill_weight": Schedule("cosine", until=0.9),
+        "temperature": Schedule("step", start=4.0, epoch=3),
+    }
+
+    def run(folder, resume=None, stop=False):
+        keep = ModelCheckpoint(folder, save_last=True, save_top_k=0)
+
+        def end_after_two(trainer, module):
+            trainer.should_stop = stop and trainer.current_epoch == 1
+
+        # The whole run's length is known to both parts, as it is when a run is killed.
+        end = LambdaCallback(on_train_epoch_end=end_after_two)
+        module = make(objective=scheduled(**schedules), teacher=ToyTeacher())
+        seen = Seen()
+        fit = trainer(tmp_path, max_epochs=5, callbacks=[keep, end], logger=seen,
+                      log_every_n_steps=1, enable_checkpointing=True)  # fmt: skip
+        fit.fit(module, toy_loader(), ckpt_path=resume, weights_only=True if resume else None)
+        logged = {
+            step: {name: value for name, value in row.items() if "schedule" in name}
+            for step, row in seen.rows
+        }
+        return copy.deepcopy(module.student.state_dict()), logged
+
+    whole, expected = run(tmp_path / "whole")
+    _, first = run(tmp_path / "part", stop=True)
+    resumed, second = run(tmp_path / "part", resume=tmp_path / "part" / "last.ckpt")
+    assert sorted(first) == [0, 1, 2, 3]
+    assert sorted(second) == [4, 5, 6, 7, 8, 9]
+    assert first | second == expected
+    assert len({tuple(row.items()) for row in expected.values()}) == 10  # no two steps alike
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,8 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from coefvq.losses import CPFDLoss, LogitKDLoss, SupervisedLoss
+from coefvq.losses import Confidence, CPFDLoss, LogitKDLoss, SupervisedLoss, confidence
 from coefvq.objective import Objective
+from coefvq.schedules import Schedule
 from coefvq.types import Batch, StudentOutput, TeacherOutput
 
 CONF = Path(__file__).parents[1] / "conf" / "objective"
@@ -193,3 +195,154 @@ def test_outputs_are_duck_typed(inputs):
     student, teacher, batch = (SimpleNamespace(**vars(part)) for part in inputs)
     total, _ = Objective({"a": CPFDLoss(task="binary")}, {"a": 1.0})(student, teacher, batch)
     assert torch.equal(total, Objective({"a": CPFDLoss(task="binary")}, {"a": 1.0})(*inputs)[0])
+
+
+def scheduled(schedules, weights=None, **options):
+    trust = Confidence(confidence.margin)
+    terms = {
+        "cpfd": CPFDLoss(task="binary", distill_weight=0.8, confidence=trust, **options),
+        "distill": LogitKDLoss(task="binary"),
+    }
+    return Objective(terms, weights or {"cpfd": 1.0, "distill": 0.0}, schedules)
+
+
+def test_a_schedule_sets_an_option_of_one_term():
+    objective = scheduled({"cpfd.temperature": Schedule("linear", start=1.0, end=3.0, until=10)})
+    assert objective.set_step(5, 100, 0) == {"cpfd.temperature": 2.0}
+    assert (objective.terms["cpfd"].temperature, objective.terms["distill"].temperature) == (2, 1)
+
+
+def test_a_schedule_without_a_term_sets_every_term_that_has_the_option():
+    objective = scheduled({"temperature": Schedule("linear", start=1.0, end=3.0, until=10)})
+    assert objective.set_step(5, 100, 0) == {"temperature": 2.0}
+    assert [term.temperature for term in objective.terms.values()] == [2.0, 2.0]
+
+
+def test_a_schedule_reaches_into_a_confidence():
+    for name in ("cpfd.confidence.strength", "confidence.strength"):
+        objective = scheduled({name: Schedule("linear", until=10)})
+        before = objective.terms["cpfd"].confidence
+        assert before.strength == 0.0  # open end: the configured strength, 1
+        objective.set_step(5, 100, 0)
+        assert objective.terms["cpfd"].confidence.strength == 0.5
+        assert objective.terms["cpfd"].confidence.function is confidence.margin
+
+
+def test_an_open_end_is_the_configured_value():
+    objective = scheduled({"distill_weight": Schedule("linear", until=0.5)})
+    assert objective.terms["cpfd"].distill_weight == 0.0  # the first step's, from the start
+    assert objective.set_step(25, 100, 0) == {"distill_weight": 0.4}
+    assert objective.set_step(50, 100, 0) == {"distill_weight": 0.8}
+
+
+def test_a_watched_term_starts_to_train_with_its_schedule(inputs):
+    student = inputs[0]
+    terms = {"a": Constant(1.0), "b": Constant(10.0)}
+    late = Schedule("step", end=2.0, epoch=1)
+    objective = Objective(terms, {"a": 1.0, "b": 0.0}, {"weights.b": late})
+    objective.set_step(0, 100, 0)
+    total, values = objective(*inputs)
+    torch.testing.assert_close(total, student.logits.sum())
+    assert not values["b"].requires_grad
+    objective.set_step(50, 100, 1)
+    total, values = objective(*inputs)
+    torch.testing.assert_close(total, 21 * student.logits.sum())
+    total.backward()
+    assert terms["b"].factor.grad is not None
+
+
+def test_a_constant_schedule_is_no_schedule_to_the_bit(inputs):
+    student = inputs[0]
+    plain = scheduled(None)
+    constant = scheduled(
+        {
+            "weights.cpfd": Schedule("constant"),
+            "distill_weight": Schedule("constant"),
+            "temperature": Schedule("constant", end=1.0),
+            "confidence.strength": Schedule("constant"),
+        }
+    )
+    constant.set_step(7, 100, 3)
+    results = [(objective, objective(*inputs)[0]) for objective in (plain, constant)]
+    grads = [torch.autograd.grad(total, student.logits)[0] for _, total in results]
+    assert torch.equal(results[0][1], results[1][1])
+    assert torch.equal(*grads)
+
+
+def test_without_schedules_a_step_changes_nothing():
+    objective = scheduled(None)
+    objective.weights["distill"] = 0.3
+    assert objective.set_step(5, 10, 0) == {}
+    assert objective.weights == {"cpfd": 1.0, "distill": 0.3}
+
+
+def test_a_copy_of_an_objective_has_schedules_of_its_own():
+    objective = scheduled({"distill_weight": Schedule("linear", until=10)})
+    other = copy.deepcopy(objective)
+    other.set_step(10, 100, 0)
+    assert other.terms["cpfd"].distill_weight == 0.8
+    assert objective.terms["cpfd"].distill_weight == 0.0
+
+
+@pytest.mark.parametrize(
+    ("schedules", "message"),
+    [
+        ({"temprature": Schedule("linear", end=2.0)},
+         r"'temprature' names no number .* choose one of cpfd.confidence.exponent, .*"
+         r"cpfd.temperature, distill.temperature, weights.cpfd, weights.distill, or leave out"),
+        ({"cpfd": Schedule("linear")}, "'cpfd' names no number"),
+        ({"weights.task": Schedule("linear")}, "'weights.task' names no number"),
+        ({"cpfd.task": Schedule("linear")}, "'cpfd.task' names no number"),
+        ({"distill_weight": Schedule("linear", end=1.5)},
+         r"'distill_weight' takes cpfd.distill_weight to 1.5: distill_weight must be .*\[0, 1\]"),
+        ({"temperature": Schedule("linear")},
+         "'temperature' takes cpfd.temperature to 0: temperature must be .* change its start"),
+        ({"distill.temperature": Schedule("step", epoch=2, start=-1.0)}, "temperature to -1"),
+        ({"confidence.strength": Schedule("constant", end=2.0)}, "strength to 2: confidence stren"),
+        ({"weights.cpfd": Schedule("linear", start=1.0, end=-1.0)},
+         "takes weights.cpfd to -1: weight of term 'cpfd' must be a finite number from 0"),
+        ({"weights.distill": Schedule("linear")},
+         "'weights.distill' stays at 0, .* configured with; give the schedule an end"),
+        ({"temperature": Schedule("constant", end=2.0), "cpfd.temperature": Schedule("constant")},
+         "cpfd.temperature has two schedules, one of them 'cpfd.temperature'"),
+        ({"weights.cpfd": Schedule("linear")}, "every weight of .* is 0 at step 0"),
+        ({"weights.cpfd": Schedule("linear", start=1.0, end=0.0)}, "is 0 in the end"),
+    ],
+)  # fmt: skip
+def test_errors_of_schedules(schedules, message):
+    with pytest.raises(ValueError, match=message):
+        scheduled(schedules)
+
+
+def test_an_open_end_needs_one_configured_value():
+    with pytest.raises(
+        ValueError, match=r"no end, and cpfd.temperature is 2, distill.temperature is 1"
+    ):
+        scheduled({"temperature": Schedule("linear", start=4.0)}, temperature=2.0)
+
+
+def test_weights_that_are_all_zero_for_a_while_are_refused_there():
+    crossing = {
+        "weights.cpfd": Schedule("linear", start=1.0, end=0.0, until=10),
+        "weights.distill": Schedule("step", end=1.0, epoch=3),
+    }
+    objective = scheduled(crossing)
+    objective.set_step(9, 100, 0)
+    with pytest.raises(ValueError, match=r"every weight .* is 0 at step 10"):
+        objective.set_step(10, 100, 1)
+    objective.set_step(40, 100, 3)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_number_of_every_option_can_be_held_constant(option, inputs):
+    cfg = compose(option)
+
+    def total(schedules):
+        objective = Objective(instantiate(cfg.terms, _convert_="all"), cfg.weights, schedules)
+        objective.set_step(3, 10, 0)
+        return objective(*inputs)[0], objective
+
+    plain, objective = total(None)
+    every = dict.fromkeys(objective._numbers(), Schedule("constant"))
+    assert len(every) >= len(cfg.weights)
+    assert torch.equal(plain, total(every)[0])
