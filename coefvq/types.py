@@ -224,14 +224,26 @@ class StudentOutput(Tensors):
 
 @dataclass(frozen=True)
 class TeacherOutput(Tensors):
-    """What a teacher answers: logits (see `TaskSpec`) and, if it has them, (B, D) features.
+    """What a teacher answers: logits (see `TaskSpec`) and whatever else it has.
 
-    `sub_logits` (B, S) answer the sub-labels of pairs, for teachers with such heads.
+    Args:
+        logits: (B,), (B, C) or (B, L).
+        features: (B, D) pooled.
+        sub_logits: (B, S) answers to the sub-labels of pairs.
+        token_features: (B, T, D).
+        topk_indices: (B, T, k) int64, the likeliest tokens of a language model, position by
+            position.
+        topk_logprobs: (B, T, k) their log-probabilities.
+        token_mask: (B, T) bool, True where a token of the three above counts; None: all.
     """
 
     logits: Tensor
     features: Tensor | None = None
     sub_logits: Tensor | None = None
+    token_features: Tensor | None = None
+    topk_indices: Tensor | None = None
+    topk_logprobs: Tensor | None = None
+    token_mask: Tensor | None = None
 
 
 __all__ = [

@@ -1,0 +1,22 @@
+"""Teacher outputs on disk: computed once, addressed by clip and view, fingerprinted.
+
+A folder of Arrow files (Feather version 2), one row per clip and view:
+
+| column | |
+|---|---|
+| `id`, `view` | the key: which clip, and which frames of it the teacher saw |
+| `logits` | a number, or C or L numbers; float16 or float32 |
+| `features` | D numbers, where the teacher has them |
+| `sub_logits` | S numbers, for teachers of pairs |
+| `token_features` | T × D numbers, T differs from row to row |
+| `topk_indices`, `topk_logprobs`, `topk_tail` | T × k, T × k and T: the k likeliest tokens of each position, natural logarithms, and the probability of all others |
+
+`pandas.read_feather(shard)` reads a file, `pyarrow.dataset.dataset(folder, format="feather",
+exclude_invalid_files=True).to_table().to_pandas()` all of them. Files are uncompressed, so training
+maps them into memory and copies nothing but the rows of a batch.
+"""
+
+from coefvq.teacher_cache.cache import CacheStats, TeacherCache
+from coefvq.teacher_cache.identity import CacheIdentity, view_name
+
+__all__ = ["CacheIdentity", "CacheStats", "TeacherCache", "view_name"]

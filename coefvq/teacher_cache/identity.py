@@ -1,0 +1,76 @@
+"""What decides a teacher's outputs: two caches with one identity hold the same numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coefvq.types import InputSpec
+
+
+@dataclass(frozen=True)
+class CacheIdentity:
+    """Everything that a cached output depends on, but for the clip and the view.
+
+    Args:
+        parts: plain values for JSON, nested by topic: teacher, weights, inputs, data, temperature,
+            dtype, versions.
+    """
+
+    parts: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the parts, in hex."""
+        text = json.dumps(self.parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, other: CacheIdentity) -> list[str]:
+        """Name every dotted key that differs as `key: ours -> theirs`.
+
+        >>> a = CacheIdentity({"weights": "ab", "inputs": {"num_frames": 2}})
+        >>> a.differences(CacheIdentity({"weights": "ab", "inputs": {"num_frames": 4}}))
+        ['inputs.num_frames: 2 -> 4']
+        """
+        ours, theirs = _flat(self._plain()), _flat(other._plain())
+        absent = object()
+        return [
+            f"{key}: {ours.get(key)!r} -> {theirs.get(key)!r}"
+            for key in sorted(ours.keys() | theirs.keys())
+            if ours.get(key, absent) != theirs.get(key, absent)
+        ]
+
+    def _plain(self) -> Any:
+        return json.loads(json.dumps(self.parts))  # tuples compare as the lists they are saved as
+
+
+def view_name(inputs: InputSpec, sampling: str, index: int | None = None) -> str:
+    """Name what a teacher saw of a clip: which frames, and how they were brought to a square.
+
+    Crops and mirrors happen inside a model, and a frozen one makes none.
+
+    Args:
+        inputs: how clips are read.
+        sampling: the frame policy.
+        index: which of several random draws; None for policies without chance.
+
+    >>> view_name(InputSpec(num_frames=2), "random_segments", 3)
+    'random_segments-2x128-crop#3'
+    """
+    name = f"{sampling}-{inputs.num_frames}x{inputs.frame_size}-{inputs.fit}"
+    return name if index is None else f"{name}#{index}"
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+__all__ = ["CacheIdentity", "view_name"]

@@ -1,0 +1,112 @@
+"""One file of a cache: rows of teacher outputs as an Arrow table, and back as mapped arrays."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+ENDING = ".arrow"
+RAGGED = ("token_features", "topk_indices", "topk_logprobs", "topk_tail")
+"""Columns with a row of their own length for each clip; all others have one shape."""
+
+Column = np.ndarray | Sequence[np.ndarray]
+"""(N,) or (N, K) numbers; ragged: N arrays (T_i,) or (T_i, K)."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file, mapped into memory.
+
+    Args:
+        path: where.
+        ids: N clip ids.
+        views: N views.
+        columns: (N,) or (N, K) arrays by name; ragged ones (T_1 + … + T_N, …).
+        offsets: (N + 1,) first row of each clip in the ragged columns; None without any.
+    """
+
+    path: Path
+    ids: list[str]
+    views: list[str]
+    columns: dict[str, np.ndarray]
+    offsets: np.ndarray | None
+
+
+def write_shard(
+    path: Path, ids: Sequence[str], views: Sequence[str], columns: Mapping[str, Column]
+) -> None:
+    """Write rows to a file that appears whole or not at all.
+
+    Raises:
+        OSError: nothing can be written there, for instance because the disk is full; nothing is
+            left behind.
+    """
+    arrays = {"id": pa.array(ids, pa.string()), "view": pa.array(views, pa.string())}
+    for name, column in columns.items():
+        arrays[name] = _ragged(column) if name in RAGGED else _fixed(np.asarray(column))
+    table = pa.table(arrays)
+    # Into memory first: a plain write says why it fails, and a shard is small.
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, table.schema) as writer:
+        writer.write_table(table)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_shard(path: Path) -> Shard:
+    """Map a file.
+
+    Raises:
+        ValueError: it is no shard of this library, or it is damaged.
+    """
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        ids, views = table.column("id").to_pylist(), table.column("view").to_pylist()
+        columns: dict[str, np.ndarray] = {}
+        offsets = None
+        for name in table.column_names[2:]:
+            array = table.column(name).combine_chunks()
+            array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+            if name in RAGGED:
+                offsets = array.offsets.to_numpy()
+                array = array.values
+            columns[name] = _numbers(array)
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no readable part of a teacher cache ({error}); remove it, and write the "
+            "cache again: what is missing is added"
+        ) from None
+    return Shard(path, ids, views, columns, offsets)
+
+
+def _fixed(values: np.ndarray) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _ragged(rows: Column) -> pa.Array:
+    offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), _fixed(np.concatenate(list(rows))))
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    if not isinstance(array, pa.FixedSizeListArray):
+        return array.to_numpy(zero_copy_only=True)
+    width = array.type.list_size
+    return array.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
+
+
+__all__ = ["ENDING", "RAGGED", "Shard", "read_shard", "write_shard"]

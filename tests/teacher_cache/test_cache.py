@@ -1,0 +1,206 @@
+import dataclasses
+import errno
+import multiprocessing
+import shutil
+import time
+
+import pyarrow.dataset
+import pytest
+import torch
+
+from coefvq.teacher_cache import CacheIdentity, TeacherCache
+from coefvq.teacher_cache import cache as module
+from coefvq.types import TeacherOutput
+
+IDS = [f"clip{i}" for i in range(10)]
+
+
+def rows(output, index):
+    return TeacherOutput(
+        **{f.name: None if (v := getattr(output, f.name)) is None else v[index]
+           for f in dataclasses.fields(output)}
+    )  # fmt: skip
+
+
+def fill(cache, output, parts=((0, 4), (4, 10)), ids=IDS, view="v"):
+    """Several files, so that a lookup has to cross them."""
+    with cache.writing():
+        for start, end in parts:
+            cache.add(ids[start:end], view, rows(output, slice(start, end)))
+            cache.flush()
+
+
+def test_any_order_any_size_any_subset(cache, outputs, identity):
+    output = outputs(10)
+    fill(cache, output)
+    for reader in (cache, TeacherCache(cache.folder, identity), TeacherCache(cache.folder)):
+        for order in ([3], [9, 0, 4, 2], torch.randperm(10).tolist(), [5, 5]):
+            found = reader.lookup([IDS[i] for i in order], "v")
+            assert torch.equal(found.logits, output.logits[order])
+            assert torch.equal(found.features, output.features[order])
+            assert found.topk_indices is None
+        assert len(reader) == 10 and ("clip3", "v") in reader
+        assert reader.missing(["clip3", "new"], "v") == ["new"]
+        assert reader.missing(["clip3"], "w") == ["clip3"]
+
+
+def test_ragged_rows_keep_their_lengths(cache, outputs):
+    output = outputs(10, ragged=True)
+    fill(cache, output)
+    order = [7, 0, 5]
+    found = cache.lookup([IDS[i] for i in order], "v")
+    assert torch.equal(found.token_mask, output.token_mask[order])
+    mask = found.token_mask
+    assert torch.equal(found.token_features[mask], output.token_features[order][mask])
+    assert torch.equal(found.topk_indices[mask], output.topk_indices[order][mask])
+    assert torch.equal(found.topk_logprobs[mask], output.topk_logprobs[order][mask])
+    assert (found.token_features[~mask] == 0).all()
+    short = cache.lookup([IDS[0], IDS[4]], "v")  # one token each
+    assert short.token_features.shape == (2, 1, 2)
+
+
+def test_the_tail_of_top_k_is_kept(cache, outputs):
+    output = outputs(10, ragged=True)
+    fill(cache, output)
+    frame = pyarrow.dataset.dataset(
+        cache.folder, format="feather", exclude_invalid_files=True
+    ).to_table().to_pandas()  # fmt: skip
+    assert sorted(frame["id"]) == sorted(IDS)
+    row = frame[frame["id"] == "clip3"].iloc[0]
+    expected = 1 - output.topk_logprobs[3].exp().sum(-1)
+    assert list(row["topk_tail"]) == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_every_clip_has_its_own_view(cache, outputs):
+    first, second = outputs(10, seed=1), outputs(10, seed=2)
+    fill(cache, first, view="a")
+    fill(cache, second, view="b")
+    found = cache.lookup(["clip1", "clip1", "clip2"], ["b", "a", "b"])
+    expected = torch.stack([second.logits[1], first.logits[1], second.logits[2]])
+    assert torch.equal(found.logits, expected)
+
+
+def test_a_missing_row_names_clip_and_view(cache, outputs):
+    fill(cache, outputs(10))
+    with pytest.raises(ValueError, match=r"no row for clip 'new', view v; add what is missing"):
+        cache.lookup(["clip1", "new"], "v")
+
+
+def test_what_is_there_is_not_written_again(cache, outputs):
+    output = outputs(10)
+    fill(cache, output)
+    before = {p.name: p.stat().st_mtime_ns for p in cache.folder.glob("*.arrow")}
+    fill(cache, outputs(10, seed=9))
+    assert before == {p.name: p.stat().st_mtime_ns for p in cache.folder.glob("*.arrow")}
+    assert torch.equal(cache.lookup(IDS, "v").logits, output.logits)
+
+
+def test_a_clip_twice_in_a_batch_is_one_row(cache, outputs):
+    output = outputs(3)
+    with cache.writing():
+        cache.add(["a", "b", "a"], "v", output)
+    assert len(cache) == 2
+    assert torch.equal(cache.lookup(["a"], "v").logits, output.logits[:1])
+
+
+def test_another_identity_is_refused_with_what_differs(cache, outputs, identity):
+    fill(cache, outputs(10))
+    other = CacheIdentity({**identity.parts, "teacher": {"class": "Toy", "width": 4}})
+    with pytest.raises(ValueError, match=r"made for something else \(teacher\.width: 4 -> 3: ours"):
+        TeacherCache(cache.folder, other)
+
+
+def test_two_caches_in_one_folder_are_refused(cache, outputs, identity, tmp_path):
+    fill(cache, outputs(10))
+    other = TeacherCache(tmp_path / "other", identity)
+    fill(other, outputs(10), parts=((2, 3),))
+    shutil.copy(next(other.folder.glob("*.arrow")), cache.folder / "shard-copied.arrow")
+    with pytest.raises(ValueError, match=r"has clip 'clip2' \(view v\) in .* and in"):
+        TeacherCache(cache.folder, identity)
+
+
+def test_no_cache_is_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="holds no teacher cache"):
+        TeacherCache(tmp_path)
+    (tmp_path / "_identity.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read"):
+        TeacherCache(tmp_path)
+
+
+def test_half_precision_halves_the_rows_and_says_its_error(tmp_path, outputs):
+    output, sizes = outputs(10), {}
+    for dtype in ("float16", "float32"):
+        cache = TeacherCache(tmp_path / dtype, CacheIdentity({"dtype": dtype}))
+        fill(cache, output, parts=((0, 10),))
+        sizes[dtype] = cache.lookup(IDS, "v").logits
+        assert cache.stats().rows == 10 and cache.stats().bytes_per_row > 0
+    assert sizes["float16"].dtype == torch.float32
+    error = (sizes["float16"] - output.logits).abs().amax(-1)
+    assert 0 < error.max() < 2e-3
+    torch.testing.assert_close(module.stored_error(output, torch.float16), error)
+
+
+def test_infinite_logits_are_refused(tmp_path):
+    cache = TeacherCache(tmp_path / "c", CacheIdentity({"dtype": "float16"}))
+    with pytest.raises(ValueError, match="not finite in float16"), cache.writing():
+        cache.add(["a"], "v", TeacherOutput(torch.tensor([1e5])))
+
+
+def test_a_full_disk_loses_nothing(cache, outputs, identity, monkeypatch):
+    output = outputs(10)
+    fill(cache, output, parts=((0, 4),))
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_shard", full)
+        with pytest.raises(OSError, match="4 rows are safe there: free some space"):
+            fill(cache, output, parts=((4, 10),))
+    again = TeacherCache(cache.folder, identity)
+    assert len(again) == 4
+    fill(again, output)
+    assert torch.equal(again.lookup(IDS, "v").logits, output.logits)
+
+
+def test_rows_reach_the_disk_without_being_asked(cache, outputs, monkeypatch):
+    monkeypatch.setattr(module, "SHARD_ROWS", 4)
+    output = outputs(10)
+    with cache.writing():
+        cache.add(IDS[:3], "v", rows(output, slice(0, 3)))
+        assert len(cache) == 0
+        cache.add(IDS[3:6], "v", rows(output, slice(3, 6)))
+        assert len(cache) == 6
+        monkeypatch.setattr(module, "SHARD_SECONDS", -1.0)
+        cache.add(IDS[6:7], "v", rows(output, slice(6, 7)))
+        assert len(cache) == 7
+
+
+def test_what_a_killed_writer_left_is_swept_away(cache, outputs):
+    cache.folder.mkdir(parents=True)
+    (cache.folder / ".shard-x.arrow.part").write_bytes(b"half")
+    fill(cache, outputs(10))
+    assert not list(cache.folder.glob(".*.part"))
+
+
+def _write_slowly(folder, parts, started):
+    cache = TeacherCache(folder, CacheIdentity(parts))
+    with cache.writing():
+        started.set()
+        time.sleep(1.0)
+        cache.add(["a"], "v", TeacherOutput(torch.tensor([1.0])))
+
+
+def test_a_second_writer_waits_and_finds_the_rows(cache, identity):
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(
+        target=_write_slowly, args=(cache.folder, dict(identity.parts), started)
+    )
+    process.start()
+    assert started.wait(60)
+    waited = []
+    with cache.writing(wait=lambda: waited.append(1)):
+        assert cache.missing(["a", "b"], "v") == ["b"]
+    process.join()
+    assert waited == [1] and process.exitcode == 0
