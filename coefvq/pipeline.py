@@ -19,7 +19,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from coefvq import config, engine, loggers
-from coefvq.distiller import Distiller, Teacher
+from coefvq.distiller import Distiller
 from coefvq.evaluation.agreement import compute_agreement
 from coefvq.evaluation.collect import Predictions, collect
 from coefvq.evaluation.metrics import compute_metrics, undefined_notes
@@ -30,9 +30,7 @@ from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
 from coefvq.schedules import read_schedules
-from coefvq.teacher_training import TrainedTeacher, get_teacher
-from coefvq.teachers.frozen import FrozenTeacher
-from coefvq.teachers.remembered import RememberedTeacher
+from coefvq.teacher_supply import TeacherSupply, open_teacher
 from coefvq.types import TaskSpec
 
 console = Console(stderr=True, highlight=False)
@@ -89,9 +87,7 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
         data = prepared_data(cfg, cfg.teacher.checkpoint)
     make_objective(cfg)  # refuses a wrong word before minutes are spent on a teacher
     with watch("teacher"):
-        teacher = get_teacher(cfg, data)
-        if teacher is not None:
-            say(f"teacher  {teacher.name}, {'reused' if teacher.reused else 'trained'}")
+        teacher = open_teacher(cfg, data, say)
     chosen = engine.build(cfg.logger) if cfg.logger is not None else None
     with loggers.opened(chosen, folder.path, folder.checkpoint) as outlets:
         for logger in outlets:
@@ -134,17 +130,18 @@ def make_objective(cfg: DictConfig) -> Objective:
 def train_student(
     cfg: DictConfig,
     data: Any,
-    teacher: TrainedTeacher | None,
+    teacher: TeacherSupply | None,
     folder: RunFolder,
     outlets: list[Logger],
 ) -> tuple[torch.nn.Module, torch.device, int]:
     """Train the student and return it with the device that it is on and the steps it took."""
     engine.seed_everything(cfg.seed)
     student = engine.build(cfg.student)
+    fill_widths(cfg, data, student, teacher)
     distiller = Distiller(
         student,
         make_objective(cfg),
-        None if teacher is None else teacher_of(teacher, data),
+        None if teacher is None else teacher.ask,
         task=data.task,
         optimizer=engine.build(cfg.optimizer),
         scheduler=engine.build(cfg.scheduler),
@@ -157,21 +154,18 @@ def train_student(
     return student.to(device).eval(), device, trainer.global_step
 
 
-def teacher_of(teacher: TrainedTeacher, data: Any) -> Teacher:
-    """The teacher as the distiller calls it: live, or asked once about each clip.
-
-    Once is enough where frames are picked without chance, since crops and flips happen inside the
-    models and a frozen teacher makes none.
-    """
-    frozen = FrozenTeacher(teacher.module)
-    fixed = data.inputs.train_sampling != "random_segments"
-    return RememberedTeacher(frozen) if fixed else frozen
+def fill_widths(cfg: DictConfig, data: Any, student: Any, teacher: TeacherSupply | None) -> None:
+    """Write the widths of both sides' features into `cfg.runtime`, for losses that project."""
+    cfg.runtime.student_width = getattr(student, "features_width", None)
+    if teacher is not None:
+        features = teacher.ask(next(iter(data.val_dataloader()))).features
+        cfg.runtime.teacher_width = None if features is None else features.shape[-1]
 
 
 def score(
     cfg: DictConfig,
     data: Any,
-    teacher: TrainedTeacher | None,
+    teacher: TeacherSupply | None,
     student: torch.nn.Module | None,
     device: torch.device,
 ) -> tuple[dict[str, Any], dict[str, Predictions]]:
@@ -182,7 +176,7 @@ def score(
     """
     models: dict[str, Any] = {}
     if teacher is not None:
-        models["teacher"] = FrozenTeacher(teacher.module)
+        models["teacher"] = teacher.ask
     if student is not None:
         models["student"] = lambda batch: student(batch.public())
     report: dict[str, Any] = {"test": {}, "threshold": {}}
@@ -242,7 +236,7 @@ def _finish(
     cfg: DictConfig,
     folder: RunFolder,
     data: Any,
-    teacher: TrainedTeacher | None,
+    teacher: TeacherSupply | None,
     report: dict[str, Any],
     curves: dict[str, Predictions],
     watch: Stopwatch,
@@ -267,6 +261,9 @@ def _finish(
             "checkpoint": str(folder.checkpoint) if folder.checkpoint.exists() else None,
             "student": str(folder.student) if folder.student.exists() else None,
             "teacher": None if teacher is None else str(teacher.folder),
+            "teacher_outputs": None
+            if teacher is None or teacher.cache is None
+            else str(teacher.cache.folder),
         },
     }
     report["seconds"] = {k: round(v, 2) for k, v in watch.seconds.items()}

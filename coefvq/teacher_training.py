@@ -85,7 +85,7 @@ def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
     kept = ("precision", "gradient_clip_val", "accumulate_grad_batches", "devices", "strategy")
     teacher = OmegaConf.to_container(cfg.teacher, resolve=True)
     assert isinstance(teacher, dict)
-    teacher.pop("checkpoint")
+    teacher = {key: teacher[key] for key in ("name", "model", "inputs", "training")}
     optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
     assert isinstance(optimizer, dict)
     # `teacher.training` has its own, so that a sweep of the student's keeps its teacher.

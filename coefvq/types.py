@@ -171,6 +171,8 @@ class Batch(Tensors):
         sample_weight: (B,) float32; None: all 1.
         privileged: (B, P) float32, standardised, 0 where missing; None at serving.
         privileged_mask: (B, P) bool, True where the value was observed.
+        views: what is shown of each clip, as `coefvq.data.sampling.view_name` names it; None where
+            frames are drawn anew each time.
     """
 
     ids: tuple[str, ...]
@@ -185,6 +187,7 @@ class Batch(Tensors):
     sample_weight: Tensor | None = None
     privileged: Tensor | None = None
     privileged_mask: Tensor | None = None
+    views: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -195,7 +198,7 @@ class Batch(Tensors):
         return self.frames.device
 
     def public(self) -> Batch:
-        """What exists at serving: no privileged features, no labels, no weights."""
+        """What exists at serving: no privileged features, labels, weights or names of views."""
         return dataclasses.replace(
             self,
             labels=None,
@@ -203,6 +206,7 @@ class Batch(Tensors):
             sample_weight=None,
             privileged=None,
             privileged_mask=None,
+            views=None,
         )
 
     def whole(self) -> Batch:

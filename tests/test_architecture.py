@@ -16,7 +16,8 @@ ALLOWED = {
     "pairs": {"types"},
     "modules": {"types", "modules"},
     "students": {"types", "pairs", "modules", "students"},
-    "teachers": {"types", "pairs", "modules", "teachers"},
+    "teacher_cache": {"types", "files", "teacher_cache"},
+    "teachers": {"types", "pairs", "modules", "teacher_cache", "teachers"},
     "data": {"types", "pairs", "data"},
     "files": set(),
     "evaluation": {"types", "files", "evaluation"},
@@ -32,6 +33,7 @@ FORBIDDEN = {
     "modules": {"lightning", "hydra", "omegaconf"},
     "students": {"lightning", "hydra", "omegaconf"},
     "teachers": {"lightning", "hydra", "omegaconf"},
+    "teacher_cache": {"lightning", "hydra", "omegaconf", "transformers"},
     "evaluation": {"lightning", "hydra", "omegaconf"},
     "data": {"hydra", "omegaconf"},
 }

@@ -47,8 +47,8 @@ def check(cfg):
 
 
 def test_all_recipes_are_found():
-    assert RECIPES == ["cpfd", "label_smoothing", "logit_kd", "pfd", "self_distillation",
-                       "supervised", "teacher"]  # fmt: skip
+    assert RECIPES == ["cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd", "pfd",
+                       "relational_kd", "self_distillation", "supervised", "teacher"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -22,15 +22,13 @@ from coefvq.data.frame_cache import FrameCache
 from coefvq.data.labels import summarise_labels
 from coefvq.data.loading import ClipDataset, ClipLoader, EpochShuffle, make_loader
 from coefvq.data.manifest import ClipSource, Manifest
-from coefvq.data.manifest_source import ManifestSource
 from coefvq.data.media import BadClip
-from coefvq.data.options import share_out
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import ClipReader
 from coefvq.data.sampling import EVAL_POLICIES
 from coefvq.data.splits import SPLITS
 from coefvq.data.text import make_tokenizer
-from coefvq.types import InputSpec, TaskSpec
+from coefvq.types import Clip, InputSpec, TaskSpec
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +100,8 @@ class ClipDataModule(lightning.LightningDataModule):
         self._manifest: Manifest | None = None
         self._datasets: dict[str, ClipDataset] = {}
         self._found_bad: list[BadClip] = []
+        self._caches: dict[str, FrameCache | None] = {}
+        self.train_views: int | None = None  # K fixed views of each clip; None: drawn anew
 
     def prepare(self) -> None:
         """Do everything that comes before training; a second call does nothing.
@@ -178,11 +178,44 @@ class ClipDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> ClipLoader:
         """Shuffled training batches."""
         name = "train" if self.train_on == "all" else "labelled"
-        return self._shuffled(name, self.labelled_per_batch if name == "train" else None)
+        dataset = self._datasets[name]
+        dataset.views = self.train_views
+        return self._shuffled(dataset, self.labelled_per_batch if name == "train" else None)
 
-    def labelled_dataloader(self) -> ClipLoader:
-        """Shuffled batches of labelled training clips, whatever `train_on` says."""
-        return self._shuffled("labelled", None)
+    def labelled_dataloader(self, exclude: Collection[str] = ()) -> ClipLoader:
+        """Shuffled batches of labelled training clips, whatever `train_on` says.
+
+        Args:
+            exclude: ids of clips to leave out, for a teacher that must not see its fold.
+
+        Raises:
+            ValueError: no clip is left.
+        """
+        dataset = self._datasets["labelled"]
+        if exclude:
+            clips = [clip for clip in dataset.clips if clip.id not in exclude]
+            if not clips:
+                raise ValueError("no labelled training clip is left outside the excluded ones")
+            dataset = self._dataset(clips, dataset.sampling)
+        return self._shuffled(dataset, None)
+
+    def whole_split(
+        self, split: str, *, sampling: str | None = None, view: int | None = None
+    ) -> ClipDataset:
+        """Clips of a split that training or testing uses, in the manifest's order.
+
+        For whoever asks about each clip once, such as a teacher whose answers are kept.
+
+        Args:
+            split: `"train"`, `"val"` or `"test"`.
+            sampling: the frame policy; None: the split's own.
+            view: which draw of a random policy, the same one each time.
+        """
+        dataset = self._datasets[split]
+        policy = sampling or dataset.sampling
+        if policy != dataset.sampling:
+            self._decode(dataset.clips, policy)
+        return self._dataset(dataset.clips, policy, view)
 
     def val_dataloader(self) -> ClipLoader:
         """Validation batches, in the manifest's order."""
@@ -206,14 +239,9 @@ class ClipDataModule(lightning.LightningDataModule):
         policies = dict.fromkeys(SPLITS, self.inputs.sampling)
         policies["train"] = self.inputs.train_sampling
         self._found_bad = []
-        caches: dict[str, FrameCache | None] = {}
         for policy in dict.fromkeys(policies.values()):
             clips = [c for split in SPLITS if policies[split] == policy for c in needed[split]]
-            cached = self.cache_frames and policy in EVAL_POLICIES
-            caches[policy] = FrameCache(self.inputs, policy, self.cache_dir) if cached else None
-            self._found_bad += read_ahead(
-                caches[policy], clips, self.inputs, policy, on_bad_clip=self.on_bad_clip
-            )
+            self._found_bad += self._decode(clips, policy)
         bad = {clip.id for clip in self._found_bad}
         if bad:
             _log.warning("%d clips cannot be read and are left out", len(bad))
@@ -221,27 +249,38 @@ class ClipDataModule(lightning.LightningDataModule):
         usable = {s: [c for c in needed[s] if c.id not in bad] for s in SPLITS}
         usable["labelled"] = [clip for clip in usable["train"] if clip.label is not None]
         policies["labelled"] = policies["train"]
-        reader = ClipReader(self.inputs, self.tokenizer)
+        self._reader = ClipReader(self.inputs, self.tokenizer)
         for name, clips in usable.items():
             if not clips:
                 raise ValueError(
                     f"no {name} clip is left ({len(bad)} unreadable clips were skipped); add "
                     "clips, or set data.on_bad_clip=error to see what is wrong with them"
                 )
-            self._datasets[name] = ClipDataset(
-                clips,
-                self.task,
-                self.inputs,
-                reader.tokens(clips),
-                self.normalizer,
-                policies[name],
-                caches[policies[name]],
-                self.on_bad_clip,
-                self.seed,
-            )
+            self._datasets[name] = self._dataset(clips, policies[name])
 
-    def _shuffled(self, name: str, labelled_per_batch: int | None) -> ClipLoader:
-        dataset = self._datasets[name]
+    def _decode(self, clips: Sequence[Clip], policy: str) -> list[BadClip]:
+        """Bring clips into the policy's cache, those that are not there; name the unreadable."""
+        if policy not in self._caches:
+            kept = self.cache_frames and policy in EVAL_POLICIES
+            self._caches[policy] = FrameCache(self.inputs, policy, self.cache_dir) if kept else None
+        cache = self._caches[policy]
+        return read_ahead(cache, clips, self.inputs, policy, on_bad_clip=self.on_bad_clip)
+
+    def _dataset(self, clips: Sequence[Clip], policy: str, view: int | None = None) -> ClipDataset:
+        return ClipDataset(
+            clips,
+            self.task,
+            self.inputs,
+            self._reader.tokens(clips),
+            self.normalizer,
+            policy,
+            self._caches[policy],
+            self.on_bad_clip,
+            self.seed,
+            view=view,
+        )
+
+    def _shuffled(self, dataset: ClipDataset, labelled_per_batch: int | None) -> ClipLoader:
         sampler = EpochShuffle(
             len(dataset),
             self.seed,
@@ -257,43 +296,4 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(allowed)}")
 
 
-def manifest_data(
-    train: str | Path,
-    *,
-    text: str | Sequence[str] = ("title",),
-    sampling: str = "uniform",
-    train_sampling: str | None = None,
-    log1p: str | Sequence[str] = (),
-    on_bad_clip: Literal["error", "skip"] = "error",
-    **options: Any,
-) -> ClipDataModule:
-    """Make the data module for the user's own manifest, from flat arguments.
-
-    Args:
-        train: manifest file, see `coefvq.data.manifest_source.ManifestSource`.
-        text: columns with text fields; the models read them in this order.
-        sampling: frame policy at evaluation.
-        train_sampling: frame policy in training; None: the same.
-        log1p: privileged columns or patterns to put through log(1 + x).
-        on_bad_clip: see `ClipDataModule`; with `"skip"`, missing files are left out, too.
-        **options: any other argument of `ManifestSource`, `coefvq.types.InputSpec` or
-            `ClipDataModule`; `seed` and `cache_dir` go wherever they are known.
-
-    Raises:
-        ValueError: an option is none of these, or has a value that its owner refuses.
-    """
-    fields = (text,) if isinstance(text, str) else tuple(text)
-    own, spec, loading = share_out(options, ManifestSource, InputSpec, ClipDataModule)
-    source = ManifestSource(
-        train, text=fields, log1p=log1p, check_files=on_bad_clip == "error", **own
-    )
-    inputs = InputSpec(
-        text_fields=fields,
-        sampling=sampling,
-        train_sampling=train_sampling or sampling,
-        **spec,
-    )
-    return ClipDataModule(source, inputs, on_bad_clip=on_bad_clip, **loading)
-
-
-__all__ = ["ClipDataModule", "manifest_data"]
+__all__ = ["ClipDataModule"]

@@ -16,6 +16,7 @@ from coefvq.data.frame_cache import FrameCache, clip_key
 from coefvq.data.media import UnreadableClip
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import Reading, read_file
+from coefvq.data.sampling import EVAL_POLICIES, view_name
 from coefvq.types import Batch, Clip, InputSpec, TaskSpec
 
 _log = logging.getLogger(__name__)
@@ -129,6 +130,10 @@ class ClipDataset(Dataset[Batch]):
         on_bad_clip: `"error"`, or `"skip"`: leave an unreadable clip out of its batch and count
             it in `lost` (only on the fly; a cache has none).
         seed: for random policies.
+        view: of a random policy: this draw of each clip, always. None: see `views`.
+
+    The attribute `views`, K, makes a random policy draw one of K fixed views of each clip, another
+    one each epoch, so that what a teacher said of a view can be looked up; None: anew each time.
     """
 
     def __init__(
@@ -142,8 +147,11 @@ class ClipDataset(Dataset[Batch]):
         cache: FrameCache | None,
         on_bad_clip: str = "error",
         seed: int = 1,
+        view: int | None = None,
     ) -> None:
         self.clips = list(clips)
+        self.view = view
+        self.views: int | None = None
         self.inputs = inputs
         self.sampling = sampling
         self.cache = cache
@@ -192,8 +200,9 @@ class ClipDataset(Dataset[Batch]):
         for index in indices:
             clip = self.clips[index]
             # Bound to the clip and the epoch, not to the order in which workers get to it.
-            number = _number(f"frames {self.seed} {int(self._epoch[0])} {clip.id}")
-            rng = np.random.default_rng(number)
+            view = self._view(clip.id)
+            draw = f"{int(self._epoch[0])}" if view is None else f"view {view}"
+            rng = np.random.default_rng(_number(f"frames {self.seed} {draw} {clip.id}"))
             try:
                 readings[index] = read_file(clip.path, self.inputs, self.sampling, rng)
             except UnreadableClip as caught:
@@ -207,6 +216,21 @@ class ClipDataset(Dataset[Batch]):
             raise UnreadableClip(f"no clip of a batch could be read; the last one: {error}")
         return readings
 
+    def _view(self, clip_id: str) -> int | None:
+        """Which draw of a clip comes now; None where there is no chance, or no limit to it."""
+        if self.sampling in EVAL_POLICIES:
+            return None
+        if self.view is not None or self.views is None:
+            return self.view
+        return _number(f"view {self.seed} {int(self._epoch[0])} {clip_id}") % self.views
+
+    def view_names(self, ids: Sequence[str]) -> tuple[str, ...] | None:
+        """What a batch of these clips would show now; None where frames are drawn anew."""
+        drawn = [self._view(name) for name in ids]
+        if self.sampling not in EVAL_POLICIES and None in drawn:
+            return None
+        return tuple(view_name(self.inputs, self.sampling, view) for view in drawn)
+
     def _batch(self, indices: list[int], arrays: dict[str, np.ndarray]) -> Batch:
         rows = torch.tensor(indices, dtype=torch.int64)
 
@@ -214,8 +238,10 @@ class ClipDataset(Dataset[Batch]):
             return None if tensor is None else tensor[rows]
 
         sound = self.inputs.audio
+        ids = tuple(self.ids[index] for index in indices)
         return Batch(
-            ids=tuple(self.ids[index] for index in indices),
+            ids=ids,
+            views=self.view_names(ids),
             frames=torch.from_numpy(arrays["frames"]),
             frame_mask=torch.from_numpy(arrays["frame_mask"]),
             input_ids=pick(self.input_ids),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from coefvq.types import InputSpec
+
 EVAL_POLICIES = ("uniform", "per_second")
 """Policies that choose the same frames every time."""
 
@@ -90,4 +92,22 @@ def frames_at(times: np.ndarray, shown: np.ndarray, frame_ticks: float) -> np.nd
     return np.unique(np.clip(found, 0, len(shown) - 1))
 
 
-__all__ = ["EVAL_POLICIES", "POLICIES", "check_policy", "frames_at", "sample_times"]
+def view_name(inputs: InputSpec, sampling: str, index: int | None = None) -> str:
+    """Name what a batch shows of a clip: which frames, and how they were brought to a square.
+
+    Random crops and mirrors are no part of it: they happen inside a model that is trained, and a
+    frozen teacher makes none.
+
+    Args:
+        inputs: how clips are read.
+        sampling: the frame policy.
+        index: which of several random draws; None for policies without chance.
+
+    >>> view_name(InputSpec(num_frames=2), "random_segments", 3)
+    'random_segments-2x128-crop#3'
+    """
+    name = f"{sampling}-{inputs.num_frames}x{inputs.frame_size}-{inputs.fit}"
+    return name if index is None else f"{name}#{index}"
+
+
+__all__ = ["EVAL_POLICIES", "POLICIES", "check_policy", "frames_at", "sample_times", "view_name"]

@@ -70,6 +70,11 @@ class XVLMStudent(PretrainedMixin, nn.Module):
         return StudentOutput(logits=self.head(features), features=features)
 
     @property
+    def features_width(self) -> int:
+        """D of the features."""
+        return self.trunk.features_width
+
+    @property
     def config(self) -> dict[str, Any]:
         """Plain values that say the architecture."""
         return {

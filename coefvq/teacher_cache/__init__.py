@@ -17,6 +17,6 @@ maps them into memory and copies nothing but the rows of a batch.
 """
 
 from coefvq.teacher_cache.cache import CacheStats, TeacherCache
-from coefvq.teacher_cache.identity import CacheIdentity, view_name
+from coefvq.teacher_cache.identity import CacheIdentity
 
-__all__ = ["CacheIdentity", "CacheStats", "TeacherCache", "view_name"]
+__all__ = ["CacheIdentity", "CacheStats", "TeacherCache"]

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coefvq.types import InputSpec
-
 
 @dataclass(frozen=True)
 class CacheIdentity:
@@ -47,23 +45,6 @@ class CacheIdentity:
         return json.loads(json.dumps(self.parts))  # tuples compare as the lists they are saved as
 
 
-def view_name(inputs: InputSpec, sampling: str, index: int | None = None) -> str:
-    """Name what a teacher saw of a clip: which frames, and how they were brought to a square.
-
-    Crops and mirrors happen inside a model, and a frozen one makes none.
-
-    Args:
-        inputs: how clips are read.
-        sampling: the frame policy.
-        index: which of several random draws; None for policies without chance.
-
-    >>> view_name(InputSpec(num_frames=2), "random_segments", 3)
-    'random_segments-2x128-crop#3'
-    """
-    name = f"{sampling}-{inputs.num_frames}x{inputs.frame_size}-{inputs.fit}"
-    return name if index is None else f"{name}#{index}"
-
-
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
@@ -73,4 +54,4 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-__all__ = ["CacheIdentity", "view_name"]
+__all__ = ["CacheIdentity"]

@@ -6,8 +6,9 @@ import lightning
 import pytest
 import torch
 
-from coefvq.data.datamodule import ClipDataModule, manifest_data
+from coefvq.data.datamodule import ClipDataModule
 from coefvq.data.manifest import Manifest, ManifestError
+from coefvq.data.manifest_data import manifest_data
 from coefvq.data.media import UnreadableClip
 from coefvq.types import Batch, Clip, InputSpec, TaskSpec
 
@@ -285,3 +286,47 @@ def test_the_config_names_every_option_and_nothing_else(
     }
     known -= {"source", "inputs", "check_files", "text_fields"}
     assert set(values.data) - {"_target_", "_convert_"} == known
+
+
+def test_a_teacher_that_must_not_see_its_fold_gets_the_rest(make):
+    data = make(batch_size=2)
+    data.prepare()
+    labelled = [clip.id for clip in data.splits["train"] if clip.label is not None]
+    seen = {name for batch in data.labelled_dataloader(exclude=labelled[:1]) for name in batch.ids}
+    assert seen <= set(labelled[1:]) and seen
+    with pytest.raises(ValueError, match="no labelled training clip is left"):
+        data.labelled_dataloader(exclude=labelled)
+
+
+def test_a_whole_split_comes_in_order_and_in_any_reading(make):
+    data = make()
+    data.prepare()
+    own = data.whole_split("train")
+    assert own.ids == [clip.id for clip in data.splits["train"]]
+    other = data.whole_split("train", sampling="per_second")
+    assert other.ids == own.ids and other.sampling == "per_second"
+    assert own[0].views[0].startswith("uniform-")
+    assert other[0].views[0].startswith("per_second-")
+
+
+def test_one_of_several_fixed_views_is_drawn_each_epoch(make):
+    data = make(train_sampling="random_segments", batch_size=4)
+    data.prepare()
+    plain = next(iter(data.train_dataloader()))
+    assert plain.views is None
+    data.train_views = 3
+    loader, drawn = data.train_dataloader(), {}
+    for epoch in range(6):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            for name, view, frames in zip(batch.ids, batch.views, batch.frames, strict=True):
+                known = drawn.setdefault((name, view), frames)
+                assert torch.equal(known, frames)  # the same view is the same picture
+    assert {view[-2:] for _, view in drawn} == {"#0", "#1", "#2"}
+    views = [data.whole_split("train", view=k)[0] for k in range(3)]
+    assert [v.views[0][-2:] for v in views] == ["#0", "#1", "#2"]
+    name = views[0].ids[0]
+    for view in views:
+        if (name, view.views[0]) in drawn:
+            assert torch.equal(view.frames[0], drawn[name, view.views[0]])
+    assert not torch.equal(views[0].frames, views[1].frames)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from coefvq.data.sampling import check_policy, frames_at, sample_times
+from coefvq.data.sampling import check_policy, frames_at, sample_times, view_name
+from coefvq.types import InputSpec
 
 
 def test_uniform_takes_the_middles_of_equal_segments():
@@ -68,3 +69,16 @@ def test_refusals():
         sample_times("uniform", 0, 1.0)
     with pytest.raises(ValueError, match="needs a random generator"):
         sample_times("random_segments", 2, 1.0)
+
+
+def test_a_view_says_which_frames():
+    few, many = InputSpec(num_frames=2), InputSpec(num_frames=8)
+    names = [
+        view_name(few, "uniform"),
+        view_name(many, "uniform"),
+        view_name(few, "per_second"),
+        view_name(InputSpec(num_frames=2, fit="squash"), "uniform"),
+        view_name(few, "random_segments", 0),
+        view_name(few, "random_segments", 1),
+    ]
+    assert len(set(names)) == len(names)

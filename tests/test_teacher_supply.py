@@ -1,0 +1,169 @@
+import csv
+import json
+
+import pytest
+import torch
+
+from coefvq import engine, pipeline
+from coefvq.cache_teacher import cache_teacher
+from coefvq.prepare import prepared_data
+from coefvq.teacher_cache import TeacherCache
+from coefvq.teacher_supply import open_teacher
+from coefvq.teachers.cached import CachedTeacher
+from coefvq.teachers.frozen import FrozenTeacher
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    engine.quiet()
+
+
+@pytest.fixture
+def opened(small, tmp_path):
+    """Open the teacher of a small run: `opened("seed=5") -> supply, data, lines said`."""
+
+    def make(*words, recipe="cpfd"):
+        cfg, said = small(f"+recipe={recipe}", *words, folder=tmp_path / "run"), []
+        data = prepared_data(cfg)
+        return open_teacher(cfg, data, lambda line, **_: said.append(line)), data, said
+
+    return make
+
+
+def losses(folder):
+    with (folder / "logs" / "metrics.csv").open() as file:
+        return [row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]]
+
+
+def test_no_teacher_is_none(opened):
+    assert opened(recipe="supervised")[0] is None
+
+
+def test_the_cache_is_written_once_and_found_again(opened):
+    first, _, said = opened("seed=31")
+    assert "64 rows added" in said[-1] and "trained" in said[0]
+    assert len(first.cache) == 24 + 8 + 16 + 16
+    second, data, said = opened("seed=31")
+    assert "reused: " in said[-1] and second.cache.folder == first.cache.folder
+    assert isinstance(second.ask, CachedTeacher)
+    batch = next(iter(data.train_dataloader()))
+    output = second.ask(batch)
+    assert output.logits.shape == (8,) and output.features.shape[0] == 8
+
+
+def test_off_asks_live(opened):
+    teacher, data, said = opened("seed=31", "teacher.cache=off")
+    assert teacher.cache is None and isinstance(teacher.ask, FrozenTeacher)
+    assert not any("cache" in line for line in said)
+    assert teacher.ask(next(iter(data.val_dataloader()))).features is not None
+
+
+def test_live_equals_cached_to_the_bit(small, tmp_path):
+    runs = {}
+    for cache in ("auto", "off"):
+        words = ("+recipe=cpfd", "seed=32", "trainer.max_steps=20", f"teacher.cache={cache}")
+        pipeline.run(small(*words, folder=tmp_path / cache), show=False)
+        runs[cache] = losses(tmp_path / cache)
+    assert len(runs["off"]) == 20
+    assert runs["auto"] == runs["off"]
+
+
+def test_another_weight_of_the_sweep_pays_no_teacher(small, tmp_path, monkeypatch):
+    words = ("+recipe=cpfd", "seed=32", "objective.distill_weight=0.7")
+    pipeline.run(small(*words, folder=tmp_path / "a"), show=False)
+    monkeypatch.setattr(FrozenTeacher, "__call__", None)  # nobody asks it again
+    report = pipeline.run(
+        small(*words[:2], "objective.distill_weight=0.3", folder=tmp_path / "b"), show=False
+    )
+    assert set(report["test"]) == {"student", "teacher", "agreement"}
+
+
+def test_a_run_without_the_teacher_in_memory(small, opened, tmp_path, monkeypatch):
+    first, _, _ = opened("seed=33")
+    monkeypatch.setattr("coefvq.teacher_supply.get_teacher", None)
+    words = ("+recipe=cpfd", "seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
+    report = pipeline.run(small(*words, folder=tmp_path / "cached"), show=False)
+    assert report["teacher_name"] == "df_xvlm"
+    assert report["test"]["teacher"]["n"] == 16
+    with pytest.raises(ValueError, match=r"was made for other data \(data: "):
+        opened("seed=34", *words[2:])
+    with pytest.raises(ValueError, match=r"teacher=cached needs teacher\.path"):
+        opened("seed=33", "teacher=cached")
+    with pytest.raises(ValueError, match="holds no teacher cache"):
+        opened("seed=33", "teacher=cached", f"teacher.path={tmp_path}")
+
+
+def test_a_cache_that_misses_clips_is_refused_before_training(opened, tmp_path):
+    first, data, _ = opened("seed=33")
+    part = TeacherCache(tmp_path / "part", first.cache.identity)
+    batch = next(iter(data.val_dataloader()))
+    with part.writing():
+        part.add(batch.ids, batch.views, first.ask(batch))
+    with pytest.raises(ValueError, match=r"has no row for 5\d of the run's clips"):
+        opened("seed=33", "teacher=cached", f"teacher.path={part.folder}")
+
+
+def test_other_weights_make_another_cache(opened):
+    first, _, _ = opened("seed=31")
+    second, _, _ = opened("seed=31", "++teacher.training.max_steps=3")
+    half, _, _ = opened("seed=31", "teacher.cache_dtype=float16")
+    folders = {supply.cache.folder for supply in (first, second, half)}
+    assert len(folders) == 3
+    differing = first.cache.identity.differences(second.cache.identity)
+    assert [line.split(":")[0] for line in differing] == ["weights"]
+    assert half.cache.identity.parts["dtype"] == "float16"
+
+
+def test_random_frames_need_a_word(opened):
+    words = ("seed=31", "data.train_sampling=random_segments")
+    with pytest.raises(ValueError, match=r"set teacher\.views=8 .* teacher\.view_invariant=true"):
+        opened(*words)
+    with pytest.raises(ValueError, match=r"teacher\.views is a number of views from 1, got 0"):
+        opened(*words, "teacher.views=0")
+    invariant, data, _ = opened(*words, "teacher.view_invariant=true")
+    batch = next(iter(data.train_dataloader()))
+    assert batch.views is None and invariant.ask(batch).logits.shape == (8,)
+
+
+def test_one_of_several_views_is_drawn_and_looked_up(opened):
+    words = ("seed=36", "data.train_sampling=random_segments", "teacher.views=2")
+    teacher, data, _ = opened(*words)
+    assert len(teacher.cache) == 2 * 32 + 32
+    live, _, _ = opened(*words[:2], "teacher.cache=off")
+    loader, names = data.train_dataloader(), set()
+    for epoch in range(3):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            names |= set(batch.views)
+            assert torch.equal(teacher.ask(batch).logits, live.ask(batch).logits)
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("teacher.cache=maybe", r"teacher\.cache is auto or off, got 'maybe'"),
+        ("teacher.cache_dtype=int8", r"teacher\.cache_dtype is float32 or float16, got 'int8'"),
+    ],
+)
+def test_bad_words_are_sentences(opened, word, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        opened("seed=31", word)
+
+
+def test_cache_teacher_scores_what_it_kept(small, tmp_path):
+    said = []
+    cfg = small("+recipe=cpfd", "seed=35", folder=tmp_path / "run")
+    result = cache_teacher(cfg, lambda line, **_: said.append(line))
+    assert result["rows"] == 64 and 0 < result["bytes_per_row"] < 5000
+    assert result["test"]["n"] == 16 and "average_precision" in result["val"]
+    report = pipeline.run(small("+recipe=cpfd", "seed=35", folder=tmp_path / "run"), show=False)
+    assert report["paths"]["teacher_outputs"] == result["folder"]
+    written = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert written["test"]["teacher"]["f1"] == pytest.approx(result["test"]["f1"])
+    for words, sentence in [
+        (("+recipe=supervised",), "teacher=none has no model to ask"),
+        (("+recipe=cpfd", "teacher.cache=off"), "keeps nothing"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            cache_teacher(small(*words, folder=tmp_path / "x"), print)
