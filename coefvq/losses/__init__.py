@@ -9,19 +9,42 @@ Loads torch and the standard library only, so that a loss can be used in anyone'
 from coefvq.losses import confidence
 from coefvq.losses.confidence import Confidence
 from coefvq.losses.cpfd import CPFDLoss, cpfd_loss
+from coefvq.losses.dist import DISTLoss, dist_loss
+from coefvq.losses.gatekeeper import GatekeeperLoss, gatekeeper_loss
+from coefvq.losses.ha_pfd import HAPFDLoss, ha_pfd_loss
 from coefvq.losses.logit_kd import LogitKDLoss, logit_kd_loss
+from coefvq.losses.multi_teacher import (
+    MultiTeacherKDLoss,
+    multi_teacher_kd_loss,
+    multi_teacher_weights,
+)
 from coefvq.losses.pfd import PFDLoss, pfd_loss
 from coefvq.losses.supervised import SupervisedLoss, supervised_loss
+from coefvq.losses.wsld import WSLDLoss, wsld_loss
+from coefvq.losses.wttm import WTTMLoss, wttm_loss
 
 __all__ = [
     "CPFDLoss",
     "Confidence",
+    "DISTLoss",
+    "GatekeeperLoss",
+    "HAPFDLoss",
     "LogitKDLoss",
+    "MultiTeacherKDLoss",
     "PFDLoss",
     "SupervisedLoss",
+    "WSLDLoss",
+    "WTTMLoss",
     "confidence",
     "cpfd_loss",
+    "dist_loss",
+    "gatekeeper_loss",
+    "ha_pfd_loss",
     "logit_kd_loss",
+    "multi_teacher_kd_loss",
+    "multi_teacher_weights",
     "pfd_loss",
     "supervised_loss",
+    "wsld_loss",
+    "wttm_loss",
 ]
