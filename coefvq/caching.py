@@ -135,6 +135,8 @@ class _Caching(lightning.LightningModule):
         self.num_workers = num_workers
         self.view = view
         self.max_error = 0.0
+        # Few batches on many devices leave some without any.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def todo(self, all_of: bool = False) -> list[tuple[ClipDataset, list[list[int]]]]:
         """Batches that hold a clip without a row, by data set; with `all_of` also where none is."""
@@ -145,24 +147,26 @@ class _Caching(lightning.LightningModule):
             plan.append((dataset, fixed_batches(dataset, missing, self.size) if missing else []))
         return [(dataset, batches) for dataset, batches in plan if batches or all_of]
 
-    def predict_dataloader(self) -> list[DataLoader]:
+    def predict_dataloader(self) -> DataLoader:
         """This process's share of the batches."""
         rank, world = self.trainer.global_rank, self.trainer.world_size
         # The first process decides: the others may look when some files are there already.
         plan = self.trainer.strategy.broadcast([batches for _, batches in self.todo(all_of=True)])
-        return [
-            DataLoader(
-                _Batches(dataset, batches[rank::world]),
-                batch_size=None,
-                num_workers=self.num_workers,
-                collate_fn=as_is,
-                pin_memory=torch.cuda.is_available(),
-            )
+        jobs = [
+            (dataset, batch)
             for dataset, batches in zip(self.datasets, plan, strict=True)
-            if batches[rank::world]
+            for batch in batches
         ]
+        # One loader on every process, be it empty: Lightning counts them together.
+        return DataLoader(
+            _Batches(jobs[rank::world]),
+            batch_size=None,
+            num_workers=self.num_workers,
+            collate_fn=as_is,
+            pin_memory=torch.cuda.is_available(),
+        )
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> int:
+    def predict_step(self, batch: Batch, batch_idx: int) -> int:
         """Ask, and keep the answer; returns how many clips that were, as Lightning wants some."""
         output = self.teacher(batch)
         self.max_error = max(self.max_error, float(stored_error(output, self.cache.dtype).max()))
@@ -179,15 +183,15 @@ class _Caching(lightning.LightningModule):
 class _Batches(Dataset[Batch]):
     """Whole batches as items: Lightning rebuilds loaders that have a batch sampler of their own."""
 
-    def __init__(self, dataset: ClipDataset, batches: list[list[int]]) -> None:
-        self.dataset = dataset
-        self.batches = batches
+    def __init__(self, jobs: list[tuple[ClipDataset, list[int]]]) -> None:
+        self.jobs = jobs
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.jobs)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.dataset.__getitems__(self.batches[index])
+        dataset, indices = self.jobs[index]
+        return dataset.__getitems__(indices)
 
 
 class CachingProgress(ProgressBar):

@@ -129,16 +129,16 @@ trainer = lightning.Trainer(
     enable_model_summary=False, use_distributed_sampler=False, devices={devices},
     strategy="{strategy}")
 print("ready", flush=True)
-write_outputs(Slow(), [Clips(90, "a"), Clips(30, "b")], cache, trainer, batch_size=4)
+write_outputs(Slow(), [Clips(90, "a"), Clips({few}, "b")], cache, trainer, batch_size=4)
 """
 
 
-def script(tmp_path, folder, pause=0.0, devices=1, strategy="auto", flush=0.0):
+def script(tmp_path, folder, pause=0.0, devices=1, strategy="auto", flush=0.0, few=30):
     path = tmp_path / "write.py"
     path.write_text(
         SCRIPT.format(
             here=str(Path(__file__).parent), folder=str(folder), pause=pause, devices=devices,
-            strategy=strategy, flush=flush,
+            strategy=strategy, flush=flush, few=few,
         )
     )  # fmt: skip
     return [sys.executable, str(path)]
@@ -195,10 +195,10 @@ def test_killed_at_ten_random_moments(tmp_path):
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_share_the_work(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run(script(tmp_path, one), check=True, capture_output=True, timeout=120)
+    one, two = tmp_path / "one", tmp_path / "two"  # the second data set is a single batch
+    subprocess.run(script(tmp_path, one, few=2), check=True, capture_output=True, timeout=120)
     result = subprocess.run(
-        script(tmp_path, two, devices=2, strategy="ddp", flush=30.0),
+        script(tmp_path, two, devices=2, strategy="ddp", flush=30.0, few=2),
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

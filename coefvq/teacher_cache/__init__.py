@@ -9,7 +9,9 @@ A folder of Arrow files (Feather version 2), one row per clip and view:
 | `features` | D numbers, where the teacher has them |
 | `sub_logits` | S numbers, for teachers of pairs |
 | `token_features` | T × D numbers, T differs from row to row |
-| `topk_indices`, `topk_logprobs`, `topk_tail` | T × k, T × k and T: the k likeliest tokens of each position, natural logarithms, and the probability of all others |
+| `topk_indices` | T × k, the likeliest tokens of each position of a language model |
+| `topk_logprobs` | T × k, natural logarithms of their probabilities |
+| `topk_tail` | T, the probability of all other tokens |
 
 `pandas.read_feather(shard)` reads a file, `pyarrow.dataset.dataset(folder, format="feather",
 exclude_invalid_files=True).to_table().to_pandas()` all of them. Files are uncompressed, so training

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -193,8 +194,10 @@ class TeacherCache:
                 part.unlink(missing_ok=True)  # of a writer that was killed
             self._claim()
             self.refresh()
-            yield
-            self.flush()
+            try:
+                yield
+            finally:
+                self.flush()  # what is finished stays, also when somebody stops us
         finally:
             self._waiting.clear()
             lock.release()
@@ -214,6 +217,7 @@ class TeacherCache:
         new = [row for row in new if keys.index(keys[row]) == row]  # a batch may repeat a clip
         if new:
             arrays = arrays_of(output, new, self.dtype)
+            self._refuse_other_columns(set(arrays))
             kept = tuple(ids[row] for row in new), tuple(views[row] for row in new)
             self._waiting.append((*kept, arrays))
         rows = sum(len(names) for names, _, _ in self._waiting)
@@ -224,15 +228,16 @@ class TeacherCache:
         """Write what waits in memory."""
         if not self._waiting:
             return
-        self._claim()
         ids = [name for names, _, _ in self._waiting for name in names]
         views = [view for _, found, _ in self._waiting for view in found]
         columns = {}
         for name in self._waiting[0][2]:
             parts = [arrays[name] for *_, arrays in self._waiting]
-            columns[name] = sum(parts, []) if name in RAGGED else np.concatenate(parts)
+            ragged = name in RAGGED
+            columns[name] = list(chain.from_iterable(parts)) if ragged else np.concatenate(parts)
         digest = hashlib.sha256(json.dumps([ids, views]).encode()).hexdigest()[:16]
         try:
+            self._claim()
             write_shard(self.folder / f"shard-{digest}{ENDING}", ids, views, columns)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -245,6 +250,15 @@ class TeacherCache:
         self._waiting.clear()
         self._since = time.monotonic()
         self.refresh()
+
+    def _refuse_other_columns(self, columns: set[str]) -> None:
+        known = [set(arrays) for *_, arrays in self._waiting[:1]]
+        known += [set(shard.columns) for shard in self._shards.values()][:1]
+        if known and known[0] != columns:
+            raise ValueError(
+                f"the teacher answers with {sorted(columns)}, but the cache {self.folder} has "
+                f"{sorted(known[0])}; all rows of a cache hold the same: write another one"
+            )
 
     def _claim(self) -> None:
         """Say whose outputs these are, before the first of them."""

@@ -21,18 +21,23 @@ def arrays_of(output: TeacherOutput, rows: Sequence[int], dtype: torch.dtype) ->
     one would vanish.
 
     Raises:
-        ValueError: a logit is not finite in that precision.
+        ValueError: a number is not finite in that precision; only logits may be −inf.
     """
     arrays: dict[str, Any] = {}
     for name in _FIXED:
         value = getattr(output, name)
         if value is not None:
             arrays[name] = value.detach().cpu()[list(rows)].to(dtype).numpy()
-    if not np.isfinite(arrays["logits"]).all():
-        raise ValueError(
-            f"the teacher's logits are not finite in {str(dtype).removeprefix('torch.')}; write "
-            "the cache in float32, and look at the teacher if they are not finite there either"
-        )
+    for name, array in arrays.items():
+        # −inf is what masks a class.
+        bad = ~np.isfinite(array) & ~((name != "features") & np.isneginf(array))
+        if bad.any():
+            kept = str(dtype).removeprefix("torch.")
+            remedy = "write the cache in float32" if kept == "float16" else "look at the teacher"
+            raise ValueError(
+                f"the teacher's {name} hold {array[bad][0]} in {kept}, and a number was expected; "
+                f"{remedy}"
+            )
     mask = output.token_mask
     if output.token_features is not None:
         arrays["token_features"] = _ragged(output.token_features, mask, rows, dtype)

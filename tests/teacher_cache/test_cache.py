@@ -140,10 +140,39 @@ def test_half_precision_halves_the_rows_and_says_its_error(tmp_path, outputs):
     torch.testing.assert_close(module.stored_error(output, torch.float16), error)
 
 
-def test_infinite_logits_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (TeacherOutput(torch.tensor([1e5])), "logits hold inf in float16.* write the cache in fl"),
+        (TeacherOutput(torch.tensor([torch.nan])), "logits hold nan in float16"),
+        (TeacherOutput(torch.zeros(1), torch.tensor([[0, 1e5]])), "features hold inf"),
+    ],
+)
+def test_what_is_no_number_is_refused(tmp_path, output, sentence):
     cache = TeacherCache(tmp_path / "c", CacheIdentity({"dtype": "float16"}))
-    with pytest.raises(ValueError, match="not finite in float16"), cache.writing():
-        cache.add(["a"], "v", TeacherOutput(torch.tensor([1e5])))
+    with pytest.raises(ValueError, match=sentence), cache.writing():
+        cache.add(["a"], "v", output)
+
+
+def test_a_masked_class_is_kept(cache):
+    output = TeacherOutput(torch.tensor([[1.0, -torch.inf, 0.0]]))
+    with cache.writing():
+        cache.add(["a"], "v", output)
+    assert torch.equal(cache.lookup(["a"], "v").logits, output.logits)
+
+
+def test_rows_of_another_kind_are_refused(cache, outputs):
+    fill(cache, outputs(10))
+    sentence = r"answers with \['logits'\], but the cache"
+    with pytest.raises(ValueError, match=sentence), cache.writing():
+        cache.add(["new"], "v", TeacherOutput(torch.zeros(1, 3)))
+
+
+def test_what_is_finished_stays_when_somebody_stops_us(cache, outputs):
+    with pytest.raises(KeyboardInterrupt), cache.writing():
+        cache.add(IDS, "v", outputs(10))
+        raise KeyboardInterrupt
+    assert len(cache) == 10
 
 
 def test_a_full_disk_loses_nothing(cache, outputs, identity, monkeypatch):
