@@ -1,0 +1,78 @@
+"""The notebooks run from the first cell to the last, and are kept without what they printed."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# One namespace for all cells, as a kernel has it; the asked-for variable is printed last.
+PROGRAM = """
+import json, sys
+from pathlib import Path
+path, wanted = sys.argv[1:]
+space = {"__name__": "__main__"}
+for number, cell in enumerate(json.loads(Path(path).read_text(encoding="utf-8"))["cells"]):
+    if cell["cell_type"] == "code":
+        exec(compile("".join(cell["source"]), f"cell {number}", "exec"), space)
+print("\\n" + json.dumps(space[wanted]) if wanted else "")
+"""
+
+
+def run(path: Path, wanted: str = ""):
+    """Execute a notebook's cells in a fresh process; return one of its variables."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(path), wanted],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, f"{path.name}: {done.stderr}"
+    return json.loads(done.stdout.splitlines()[-1]) if wanted else None
+
+
+def check_losses(table):
+    assert list(table) == ["teacher", "hard labels", "KD", "PFD", "CPFD"]
+    for method, row in table.items():
+        assert all(math.isfinite(value) for value in row.values()), method
+        assert 70 < row["mean"] < 95, method  # chance is 50, the noise in the labels allows 92
+    # What the text below the table says.
+    assert table["KD"]["mean"] < table["PFD"]["mean"] < table["CPFD"]["mean"]
+    assert table["hard labels"]["mean"] < table["PFD"]["mean"]
+    assert table["CPFD"]["gain"] > table["CPFD"]["gain_spread"]
+
+
+CHECKS = {"losses_in_your_own_loop": ("table", check_losses)}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_cells_run(path):
+    wanted, check = CHECKS.get(path.stem, ("", lambda nothing: None))
+    check(run(path, wanted))
+
+
+def test_none_is_missing():
+    assert set(CHECKS) <= {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_outputs_are_kept(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_a_broken_cell_is_noticed(tmp_path):
+    cell = {"cell_type": "code", "source": ["a = 1\n", "b = a + missing"]}
+    broken = tmp_path / "broken.ipynb"
+    broken.write_text(json.dumps({"cells": [cell]}), encoding="utf-8")
+    with pytest.raises(AssertionError, match=r"cell 0.*\n.*name 'missing' is not defined"):
+        run(broken)
