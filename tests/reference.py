@@ -23,27 +23,37 @@ def divergence(p, q):
     return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
 
 
-def hard(logit, label, task, smoothing=0.0, positive_weight=1.0):
+def hard(logit, label, task, smoothing=0.0, positive_weight=1.0, gamma=0.0):
     """One decision: a row of logits for multiclass, one logit otherwise."""
+
+    def cost(p):
+        return (1 - p) ** gamma * -math.log(p)
+
     if task == "regression":
         return (logit - label) ** 2
     if task == "multiclass":
         probabilities = softmax(logit)
         possible = [p for z, p in zip(logit, probabilities, strict=True) if z > -math.inf]
-        others = sum(-math.log(p) for p in possible) / len(possible)
-        return (1 - smoothing) * -math.log(probabilities[label]) + smoothing * others
+        others = sum(cost(p) for p in possible) / len(possible)
+        return (1 - smoothing) * cost(probabilities[label]) + smoothing * others
     target = label * (1 - smoothing) + smoothing / 2
-    yes, no = math.log(sigmoid(logit)), math.log(sigmoid(-logit))
-    return -positive_weight * target * yes - (1 - target) * no
+    yes, no = cost(sigmoid(logit)), cost(sigmoid(-logit))
+    return positive_weight * target * yes + (1 - target) * no
 
 
-def soft(student, teacher, task, temperature=1.0):
-    """T² times KL of one decision."""
+def soft(student, teacher, task, temperature=1.0, direction="forward", beta=0.5):
+    """T² times the divergence of one decision."""
     if task == "multiclass":
         p, q = softmax(teacher, temperature), softmax(student, temperature)
     else:
         p = [sigmoid(teacher / temperature), sigmoid(-teacher / temperature)]
         q = [sigmoid(student / temperature), sigmoid(-student / temperature)]
+    if direction == "reverse":
+        return temperature**2 * divergence(q, p)
+    if direction == "jsd":
+        mixed = [beta * a + (1 - beta) * b for a, b in zip(p, q, strict=True)]
+        both = beta * divergence(p, mixed) + (1 - beta) * divergence(q, mixed)
+        return temperature**2 * both
     return temperature**2 * divergence(p, q)
 
 
@@ -89,17 +99,26 @@ def supervised(
     smoothing=0.0,
     class_weights=None,
     positive_weight=1.0,
+    gamma=0.0,
 ):
     labels = fill(labels, task, mask)
     if class_weights is not None:
         own = [class_weights[y] for y in labels]
         weight = [a * b for a, b in zip(own, weight or [1.0] * len(own), strict=True)]
-    values = rows(task, lambda z, y: hard(z, y, task, smoothing, positive_weight), logits, labels)
+    values = rows(
+        task, lambda z, y: hard(z, y, task, smoothing, positive_weight, gamma), logits, labels
+    )
     return reduce(values, reduction, weight, mask)
 
 
-def logit_kd(student, teacher, task, *, temperature=1.0, reduction="mean", weight=None):
-    values = rows(task, lambda s, t: soft(s, t, task, temperature), student, teacher)
+def logit_kd(
+    student, teacher, task, *, temperature=1.0, reduction="mean", weight=None,
+    direction="forward", beta=0.5,
+):  # fmt: skip
+    def one(s, t):
+        return soft(s, t, task, temperature, direction, beta)
+
+    values = rows(task, one, student, teacher)
     return reduce(values, reduction, weight)
 
 

@@ -54,8 +54,8 @@ def cpfd_loss(
     weights. The soft mean still divides by the number (or weight) of samples, not by the sum of
     confidences: a doubtful teacher weakens the whole term, unless the confidence is normalised.
 
-    Gradients flow to `student_logits` only; the confidence is detached and made at T = 1. Inside
-    it is float32 (float64 for float64 logits).
+    Gradients flow to `student_logits` only, and are differentiable once; the confidence is
+    detached and made at T = 1. Inside it is float32 (float64 for float64 logits).
 
     Args:
         student_logits: (B,) binary, (B, C) multiclass, (B, L) multilabel. −inf masks a class.
@@ -89,11 +89,7 @@ def cpfd_loss(
     >>> round(cpfd_loss(*z, task="binary", distill_weight=0.5).item(), 4)
     0.4237
     """
-    check_task(task)
-    check_choice("hard_weight", hard_weight, _HARD_WEIGHTS)
-    check_reduction(reduction)
-    check_unit("distill_weight", distill_weight)
-    check_temperature(temperature)
+    _check_options(task, distill_weight, temperature, hard_weight, reduction)
     student, teacher = check_pair(student_logits, teacher_logits, task)
     safe, label_mask = check_labels(labels, label_mask, student, task)
     trust = confidence(student.detach(), teacher, safe, task=task, label_mask=label_mask)
@@ -141,11 +137,7 @@ class CPFDLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        check_task(task)
-        check_choice("hard_weight", hard_weight, _HARD_WEIGHTS)
-        check_reduction(reduction)
-        check_unit("distill_weight", distill_weight)
-        check_temperature(temperature)
+        _check_options(task, distill_weight, temperature, hard_weight, reduction)
         self.task: Task = task
         self.distill_weight = distill_weight
         self.temperature = temperature
@@ -187,3 +179,13 @@ class CPFDLoss(nn.Module):
             "label_mask": batch.label_mask,
             "sample_weight": batch.sample_weight,
         }
+
+
+def _check_options(
+    task: str, distill_weight: float, temperature: float, hard_weight: str, reduction: str
+) -> None:
+    check_task(task)
+    check_choice("hard_weight", hard_weight, _HARD_WEIGHTS)
+    check_reduction(reduction)
+    check_unit("distill_weight", distill_weight)
+    check_temperature(temperature)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from coefvq.losses._contract import (
     IMPOSSIBLE,
     Reduction,
     Task,
+    check_choice,
     check_pair,
     check_reduction,
     check_task,
@@ -20,26 +22,78 @@ from coefvq.losses._contract import (
     per_sample,
     reduce,
 )
+from coefvq.losses._known_gradient import wants_gradient, with_gradient
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
 
+Direction = Literal["forward", "reverse", "jsd"]
+_DIRECTIONS: Final[tuple[str, ...]] = get_args(Direction)
 
-def soft_elements(student: Tensor, teacher: Tensor, task: str, temperature: float) -> Tensor:
-    """T²·KL of each decision, (B,) or (B, L), on checked inputs; a smaller part of the losses."""
+
+def soft_elements(
+    student: Tensor,
+    teacher: Tensor,
+    task: str,
+    temperature: float,
+    direction: str = "forward",
+    beta: float = 0.5,
+) -> Tensor:
+    """T²·divergence of each decision, (B,) or (B, L), on checked inputs; a part of the losses."""
+    wanted = wants_gradient(student)
+    log_q, log_p = (log_probabilities(z, task, temperature) for z in (student.detach(), teacher))
+    values, gradient = divergence(log_q, log_p, direction, beta, wanted)
+    # T² in the value is T in the gradient, as the gradient is with respect to z / T: once outside.
+    values = temperature * values
+    if gradient is not None:
+        gradient = gradient if task == "multiclass" else gradient[..., 0]
+        values = with_gradient(student, values, gradient)
+    return temperature * values
+
+
+def log_probabilities(logits: Tensor, task: str, temperature: float) -> Tensor:
+    """Of the classes, in a new tensor (..., C): binary decisions have the two classes (1, 0).
+
+    The floor turns 0 · ∞ of a masked class into 0 · 1e30.
+    """
     if temperature != 1:  # dividing by 1 changes no bit and costs a pass
-        student, teacher = student / temperature, teacher / temperature
+        logits = logits / temperature
     if task == "multiclass":
-        # The floor turns 0 * inf of a masked class into 0 * 1e30, and its gradient into 0.
-        log_student = F.log_softmax(student, -1).clamp_min(-IMPOSSIBLE)
-        log_teacher = F.log_softmax(teacher, -1).clamp_min(-IMPOSSIBLE)
-        divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+        log = F.log_softmax(logits, -1)
     else:
-        student, teacher = (z.clamp(-IMPOSSIBLE, IMPOSSIBLE) for z in (student, teacher))
-        yes = teacher.sigmoid() * (F.logsigmoid(teacher) - F.logsigmoid(student))
-        no = (-teacher).sigmoid() * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
-        divergence = yes + no
-    return temperature**2 * divergence
+        log = torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)], -1)
+    return log.clamp_min_(-IMPOSSIBLE)
+
+
+def divergence(
+    log_q: Tensor, log_p: Tensor, direction: str, beta: float, wanted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Divergence over the last dimension, and where wanted its gradient for the logits of q.
+
+    Works in its inputs' memory, and overwrites both: passes over (B, C) are what the loss costs.
+    The gradient for logits z of q = softmax(z) is q · (a − Σ q·a), a the derivative for q.
+    """
+    if direction == "forward":  # Σ p (log p − log q)
+        p = log_p.exp()
+        values = log_p.sub_(log_q).mul_(p).sum(-1)
+        return values, log_q.exp_().sub_(p) if wanted else None
+    q = log_q.exp()
+    if direction == "reverse":  # Σ q (log q − log p)
+        a = log_q.sub_(log_p)
+        values = (q * a).sum(-1)
+        return values, a.sub_(values[..., None]).mul_(q) if wanted else None
+    # log m for m = βp + (1 − β)q, relative to the larger of log p and log q: no exponential can
+    # overflow, and where p = q it is 0 without any rounding.
+    p, gap = log_p.exp(), log_p.sub_(log_q)
+    smaller = torch.where(gap > 0, gap.new_tensor(1 - beta), gap.new_tensor(beta))  # its share of m
+    excess = gap.abs().neg_().expm1_().mul_(smaller).log1p_()
+    from_p = excess + (-gap).clamp_min_(0)  # log m − log p
+    from_q = excess.add_(gap.clamp_min_(0))
+    of_q = (q * from_q).sum(-1)
+    values = -beta * p.mul_(from_p).sum(-1) - (1 - beta) * of_q
+    if not wanted:
+        return values, None
+    return values, from_q.sub_(of_q[..., None]).mul_(q).mul_(beta - 1)
 
 
 def logit_kd_loss(
@@ -48,62 +102,84 @@ def logit_kd_loss(
     *,
     task: Task,
     temperature: float = 1.0,
+    direction: Direction = "forward",
+    beta: float = 0.5,
     sample_weight: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Pull the student's softened distribution towards the teacher's.
 
-    L_i = T² · KL(p_T ‖ q_T), p_T = softmax(z_teacher / T), q_T = softmax(z_student / T)
-    (Hinton, Vinyals and Dean, 2015, section 2, which also gives the factor T²). Binary: the same
-    KL between Bernoulli distributions, equal to two classes with logits (0, z). Multilabel: its
-    mean over the L labels, as the hard term has it, so that both keep one scale.
+    L_i = T² · D, p = softmax(z_teacher / T), q = softmax(z_student / T), and D by direction:
+
+    - "forward": KL(p ‖ q) (Hinton, Vinyals and Dean, 2015, section 2, which also gives T²).
+    - "reverse": KL(q ‖ p), which lets the student leave out what it has no room for (Gu et al.,
+      "MiniLLM", ICLR 2024).
+    - "jsd": β KL(p ‖ m) + (1 − β) KL(q ‖ m), m = β p + (1 − β) q, never above log 2 (Agarwal et
+      al., "On-policy distillation of language models" (GKD), ICLR 2024, section 2).
+
+    Binary: the same between Bernoulli distributions, equal to two classes with logits (0, z).
+    Multilabel: its mean over the L labels, as the hard term has it, so that both keep one scale.
 
     Differs from Hinton's soft cross-entropy by the teacher's entropy, a constant: the gradient is
-    the same and the loss is 0 where the student equals the teacher. Summed over classes, so classes
-    masked by −inf in both logits change nothing.
+    the same and the loss is 0 where the student equals the teacher. Differs from GKD's code at the
+    ends of β: the divergence as written goes to 0 there (divided by β it goes to "forward", divided
+    by 1 − β to "reverse"), so β = 0 and 1 are refused where others jump to a plain KL. Summed over
+    classes, so classes masked by −inf in both logits change nothing.
 
-    Gradients flow to `student_logits` only. Inside it is float32 (float64 for float64 logits).
-    No label is read: every sample counts.
+    Gradients flow to `student_logits` only, and are differentiable once. Inside it is float32
+    (float64 for float64 logits). No label is read: every sample counts.
 
     Args:
         student_logits: (B,) binary, (B, C) multiclass, (B, L) multilabel. −inf masks a class.
         teacher_logits: the same shape.
         task: what the logits mean; regression has no distribution and is refused.
         temperature: T > 0.
+        direction: which divergence, as above.
+        beta: β inside (0, 1), the teacher's share of the mixture; for "jsd" only.
         sample_weight: (B,) finite and not negative. The mean divides by its sum.
         reduction: over samples, never over classes.
 
     Returns:
-        A scalar, or (B,) for `"none"`; nats times T², at least 0; 0 for equal distributions. What
-        the teacher gives to a class that only the student masks costs 1e30 per unit of mass.
+        A scalar, or (B,) for `"none"`; nats times T², at least 0; 0 for equal distributions. Mass
+        where only the other side masks costs 1e30 per unit: the teacher's for "forward", the
+        student's for "reverse" (its gradient too: mask the student as well); "jsd" stays small.
 
     Raises:
-        ValueError: unknown option, T ≤ 0, wrong shape or dtype; a bad weight on CPU tensors.
+        ValueError: unknown option, T ≤ 0, β outside (0, 1) or given without "jsd", wrong shape or
+            dtype; a bad weight on CPU tensors.
 
     >>> import torch  # the teacher says 0.8, the student 0.5
     >>> round(logit_kd_loss(torch.zeros(1), torch.tensor([4.0]).log(), task="binary").item(), 4)
     0.1927
     """
-    check_task(task)
-    check_reduction(reduction)
-    check_temperature(temperature)
+    _check_options(task, temperature, direction, beta, reduction)
     student, teacher = check_pair(student_logits, teacher_logits, task)
     weight = check_weight(sample_weight, student)
-    return reduce(per_sample(soft_elements(student, teacher, task, temperature)), reduction, weight)
+    values = soft_elements(student, teacher, task, temperature, direction, beta)
+    return reduce(per_sample(values), reduction, weight)
 
 
 class LogitKDLoss(nn.Module):
-    """Module over `logit_kd_loss`, which documents the options. `temperature` may be reassigned."""
+    """Module over `logit_kd_loss`, which documents the options.
+
+    `temperature` and `beta` may be reassigned during training.
+    """
 
     def __init__(
-        self, *, task: Task, temperature: float = 1.0, reduction: Reduction = "mean"
+        self,
+        *,
+        task: Task,
+        temperature: float = 1.0,
+        direction: Direction = "forward",
+        beta: float = 0.5,
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        check_task(task)
-        check_reduction(reduction)
-        check_temperature(temperature)
+        _check_options(task, temperature, direction, beta, reduction)
         self.task: Task = task
         self.temperature = temperature
+        self.direction: Direction = direction
+        self.beta = beta
         self.reduction: Reduction = reduction
 
     def forward(
@@ -115,6 +191,8 @@ class LogitKDLoss(nn.Module):
             teacher_logits,
             task=self.task,
             temperature=self.temperature,
+            direction=self.direction,
+            beta=self.beta,
             sample_weight=sample_weight,
             reduction=self.reduction,
         )
@@ -128,3 +206,22 @@ class LogitKDLoss(nn.Module):
             "teacher_logits": need_teacher(teacher, "LogitKDLoss").logits,
             "sample_weight": batch.sample_weight,
         }
+
+
+def _check_options(
+    task: str, temperature: float, direction: str, beta: float, reduction: str
+) -> None:
+    check_task(task)
+    check_reduction(reduction)
+    check_temperature(temperature)
+    check_choice("direction", direction, _DIRECTIONS)
+    if not 0.0 < beta < 1.0:
+        raise ValueError(
+            f"beta must be a number inside (0, 1), got {beta}; for the ends use "
+            "direction='forward' or 'reverse'"
+        )
+    if beta != 0.5 and direction != "jsd":
+        raise ValueError(
+            f"beta is for direction 'jsd', got beta {beta} with direction {direction!r}; leave it "
+            "at 0.5"
+        )

@@ -70,7 +70,8 @@ def pfd_loss(
     T² come from Hinton et al. (2015); labels may be missing, and then the hard term is the mean
     over the labelled samples, the soft term the mean over all, each divided by its own count.
 
-    Gradients flow to `student_logits` only. Inside it is float32 (float64 for float64 logits).
+    Gradients flow to `student_logits` only, and are differentiable once. Inside it is float32
+    (float64 for float64 logits).
 
     Args:
         student_logits: (B,) binary, (B, C) multiclass, (B, L) multilabel. −inf masks a class.
@@ -99,10 +100,7 @@ def pfd_loss(
     >>> round(pfd_loss(*z, task="binary", distill_weight=0.5).item(), 4)
     0.4429
     """
-    check_task(task)
-    check_reduction(reduction)
-    check_unit("distill_weight", distill_weight)
-    check_temperature(temperature)
+    _check_options(task, distill_weight, temperature, reduction)
     student, teacher = check_pair(student_logits, teacher_logits, task)
     safe, label_mask = check_labels(labels, label_mask, student, task)
     return mixture(
@@ -134,10 +132,7 @@ class PFDLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        check_task(task)
-        check_reduction(reduction)
-        check_unit("distill_weight", distill_weight)
-        check_temperature(temperature)
+        _check_options(task, distill_weight, temperature, reduction)
         self.task: Task = task
         self.distill_weight = distill_weight
         self.temperature = temperature
@@ -175,3 +170,10 @@ class PFDLoss(nn.Module):
             "label_mask": batch.label_mask,
             "sample_weight": batch.sample_weight,
         }
+
+
+def _check_options(task: str, distill_weight: float, temperature: float, reduction: str) -> None:
+    check_task(task)
+    check_reduction(reduction)
+    check_unit("distill_weight", distill_weight)
+    check_temperature(temperature)

@@ -22,6 +22,7 @@ from coefvq.losses._contract import (
     per_sample,
     reduce,
 )
+from coefvq.losses._numbers import check_not_negative
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
@@ -33,6 +34,7 @@ def hard_elements(
     task: str,
     label_smoothing: float = 0.0,
     positive_weight: Tensor | None = None,
+    focal_gamma: float = 0.0,
 ) -> Tensor:
     """Loss of each decision, (B,) or (B, L), on checked inputs; a smaller part of the losses."""
     if task == "regression":
@@ -41,15 +43,31 @@ def hard_elements(
         # -inf would give 0 * inf inside; a logit of -1e30 means the same and computes.
         logits = logits.clamp(-IMPOSSIBLE, IMPOSSIBLE)
         target = labels * (1 - label_smoothing) + label_smoothing / 2
-        return F.binary_cross_entropy_with_logits(
-            logits, target, pos_weight=positive_weight, reduction="none"
-        )
+        if focal_gamma == 0:
+            return F.binary_cross_entropy_with_logits(
+                logits, target, pos_weight=positive_weight, reduction="none"
+            )
+        yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
+        positive = -target * (focal_gamma * no).exp() * yes
+        negative = -(1 - target) * (focal_gamma * yes).exp() * no
+        return (positive if positive_weight is None else positive_weight * positive) + negative
     own = F.cross_entropy(logits, labels, reduction="none").clamp_max(IMPOSSIBLE)
+    own = _focal(own, focal_gamma)
     if label_smoothing == 0:
         return own
     possible = logits > -torch.inf  # masked classes get no share of the smoothing
-    others = -torch.where(possible, F.log_softmax(logits, -1), 0.0).sum(-1) / possible.sum(-1)
+    every = _focal(-torch.where(possible, F.log_softmax(logits, -1), 0.0), focal_gamma)
+    others = every.sum(-1) / possible.sum(-1)
     return (1 - label_smoothing) * own + label_smoothing * others
+
+
+def _focal(costs: Tensor, gamma: float) -> Tensor:
+    """(1 − p)^γ · (−log p), from −log p."""
+    if gamma == 0:
+        return costs
+    # At p = 1 a power below 1 has no derivative; a smallest 1 − p leaves 0 times a number there.
+    doubt = (-torch.expm1(-costs)).clamp_min(torch.finfo(costs.dtype).tiny)
+    return doubt**gamma * costs
 
 
 def supervised_loss(
@@ -60,6 +78,7 @@ def supervised_loss(
     class_weights: Tensor | Sequence[float] | None = None,
     positive_weight: Tensor | Sequence[float] | float | None = None,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     label_mask: Tensor | None = None,
     sample_weight: Tensor | None = None,
     reduction: Reduction = "mean",
@@ -70,8 +89,12 @@ def supervised_loss(
     the binary loss over the L labels, so that the mean over samples is what
     `BCEWithLogitsLoss()` gives. regression: (z − y)². Label smoothing ε (Szegedy et al., 2016,
     section 7) mixes the label with the uniform distribution over the classes that aren't masked.
+    Focal γ (Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 4) multiplies
+    each −log p by (1 − p)^γ, p the probability of the class it belongs to; with label smoothing,
+    or a soft label, this happens to the −log p of every class before the label mixes them.
 
-    Differs from `torch.nn.functional.cross_entropy` in two points: with smoothing, the class
+    Differs from the focal paper: its α is `positive_weight` or `class_weights` here. Differs from
+    `torch.nn.functional.cross_entropy` in two points: with smoothing, the class
     weight is that of the sample's own class for the whole smoothed loss; a batch without any
     labelled sample gives 0 and not NaN.
 
@@ -88,6 +111,8 @@ def supervised_loss(
         positive_weight: a number, or (L,) for multilabel; multiplies the loss of positives and is
             not divided out, as `pos_weight` in torch.
         label_smoothing: ε in [0, 1]; not for regression.
+        focal_gamma: γ from 0, usually 2; 0 leaves every sample as it is, to the bit; not for
+            regression.
         label_mask: (B,) bool, True where the label counts. Elsewhere it is never read.
         sample_weight: (B,) finite and not negative. The mean divides by its sum over what counts.
         reduction: over samples, never over classes. `"none"` gives 0 where unlabelled.
@@ -103,7 +128,7 @@ def supervised_loss(
     >>> round(supervised_loss(torch.tensor([0.0]), torch.tensor([1]), task="binary").item(), 4)
     0.6931
     """
-    _check_options(task, class_weights, positive_weight, label_smoothing, reduction)
+    _check_options(task, class_weights, positive_weight, label_smoothing, focal_gamma, reduction)
     logits = check_logits(student_logits, task)
     labels, label_mask = check_labels(labels, label_mask, logits, task)
     weight = check_weight(sample_weight, logits)
@@ -122,15 +147,15 @@ def supervised_loss(
                 f"{logits.shape[1]} classes; give one weight per class"
             )
         weight = class_weights[labels] * (1.0 if weight is None else weight)
-    values = hard_elements(logits, labels, task, label_smoothing, positive_weight)
+    values = hard_elements(logits, labels, task, label_smoothing, positive_weight, focal_gamma)
     return reduce(per_sample(values), reduction, weight, label_mask)
 
 
 class SupervisedLoss(nn.Module):
     """Module over `supervised_loss`, which documents the options.
 
-    Class and positive weights are buffers: they follow the module to its device and stay out of
-    the checkpoint.
+    `label_smoothing` and `focal_gamma` may be reassigned during training. Class and positive
+    weights are buffers: they follow the module to its device and stay out of the checkpoint.
     """
 
     class_weights: Tensor | None
@@ -143,12 +168,16 @@ class SupervisedLoss(nn.Module):
         class_weights: Tensor | Sequence[float] | None = None,
         positive_weight: Tensor | Sequence[float] | float | None = None,
         label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        _check_options(task, class_weights, positive_weight, label_smoothing, reduction)
+        _check_options(
+            task, class_weights, positive_weight, label_smoothing, focal_gamma, reduction
+        )
         self.task: Task = task
         self.label_smoothing = label_smoothing
+        self.focal_gamma = focal_gamma
         self.reduction: Reduction = reduction
         for name, value in (("class_weights", class_weights), ("positive_weight", positive_weight)):
             buffer = None if value is None else torch.as_tensor(value, dtype=torch.float32)
@@ -169,6 +198,7 @@ class SupervisedLoss(nn.Module):
             class_weights=self.class_weights,
             positive_weight=self.positive_weight,
             label_smoothing=self.label_smoothing,
+            focal_gamma=self.focal_gamma,
             label_mask=label_mask,
             sample_weight=sample_weight,
             reduction=self.reduction,
@@ -187,11 +217,17 @@ class SupervisedLoss(nn.Module):
 
 
 def _check_options(
-    task: str, class_weights: object, positive_weight: object, smoothing: float, reduction: str
+    task: str,
+    class_weights: object,
+    positive_weight: object,
+    smoothing: float,
+    focal_gamma: float,
+    reduction: str,
 ) -> None:
     check_task(task, get_args(Task))
     check_reduction(reduction)
     check_unit("label_smoothing", smoothing)
+    check_not_negative("focal_gamma", focal_gamma)
     if class_weights is not None and task != "multiclass":
         raise ValueError(
             f"class_weights are for task 'multiclass', got task {task!r}; use positive_weight "
@@ -204,3 +240,8 @@ def _check_options(
         )
     if smoothing and task == "regression":
         raise ValueError("label_smoothing has no meaning for task 'regression'; leave it at 0")
+    if focal_gamma and task == "regression":
+        raise ValueError(
+            "focal_gamma has no meaning for task 'regression', which has no probabilities; leave "
+            "it at 0"
+        )
