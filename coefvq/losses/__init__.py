@@ -7,10 +7,14 @@ Loads torch and the standard library only, so that a loss can be used in anyone'
 """
 
 from coefvq.losses import confidence
+from coefvq.losses.attention_transfer import AttentionTransferLoss, attention_transfer_loss
+from coefvq.losses.cka import CKALoss, cka_loss
 from coefvq.losses.confidence import Confidence
+from coefvq.losses.contrastive_kd import ContrastiveKDLoss, contrastive_kd_loss
 from coefvq.losses.cpfd import CPFDLoss, cpfd_loss
 from coefvq.losses.dist import DISTLoss, dist_loss
 from coefvq.losses.dkd import DKDLoss, dkd_loss
+from coefvq.losses.feature_kd import FeatureKDLoss, feature_kd_loss
 from coefvq.losses.fidelity_rank import FidelityRankLoss, fidelity_rank_loss
 from coefvq.losses.gatekeeper import GatekeeperLoss, gatekeeper_loss
 from coefvq.losses.ha_pfd import HAPFDLoss, ha_pfd_loss
@@ -25,18 +29,24 @@ from coefvq.losses.multi_teacher import (
 from coefvq.losses.nkd import NKDLoss, nkd_loss
 from coefvq.losses.pfd import PFDLoss, pfd_loss
 from coefvq.losses.plcc import PLCCLoss, plcc_loss
+from coefvq.losses.rkd import RKDLoss, rkd_loss
 from coefvq.losses.score_kd import ScoreKDLoss, score_kd_loss
 from coefvq.losses.similarity_kd import SimilarityKDLoss, similarity_kd_loss
+from coefvq.losses.similarity_preserving import SimilarityPreservingLoss, similarity_preserving_loss
 from coefvq.losses.standardized_kd import StandardizedKDLoss, standardized_kd_loss
 from coefvq.losses.supervised import SupervisedLoss, supervised_loss
 from coefvq.losses.wsld import WSLDLoss, wsld_loss
 from coefvq.losses.wttm import WTTMLoss, wttm_loss
 
 __all__ = [
+    "AttentionTransferLoss",
+    "CKALoss",
     "CPFDLoss",
     "Confidence",
+    "ContrastiveKDLoss",
     "DISTLoss",
     "DKDLoss",
+    "FeatureKDLoss",
     "FidelityRankLoss",
     "GatekeeperLoss",
     "HAPFDLoss",
@@ -47,16 +57,22 @@ __all__ = [
     "NKDLoss",
     "PFDLoss",
     "PLCCLoss",
+    "RKDLoss",
     "ScoreKDLoss",
     "SimilarityKDLoss",
+    "SimilarityPreservingLoss",
     "StandardizedKDLoss",
     "SupervisedLoss",
     "WSLDLoss",
     "WTTMLoss",
+    "attention_transfer_loss",
+    "cka_loss",
     "confidence",
+    "contrastive_kd_loss",
     "cpfd_loss",
     "dist_loss",
     "dkd_loss",
+    "feature_kd_loss",
     "fidelity_rank_loss",
     "gatekeeper_loss",
     "ha_pfd_loss",
@@ -68,8 +84,10 @@ __all__ = [
     "nkd_loss",
     "pfd_loss",
     "plcc_loss",
+    "rkd_loss",
     "score_kd_loss",
     "similarity_kd_loss",
+    "similarity_preserving_loss",
     "standardized_kd_loss",
     "supervised_loss",
     "wsld_loss",
