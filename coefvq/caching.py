@@ -54,7 +54,7 @@ def fixed_batches(dataset: ClipDataset, missing: Sequence[str], size: int) -> li
     >>> class Three: ids = ["c", "a", "b"]
     >>> fixed_batches(Three(), ["b"], size=2)
     [[2, 2]]
-    >>> fixed_batches(Three(), ["a", "c"], size=2)
+    >>> fixed_batches(Three(), ["a", "b"], size=2)
     [[0, 1], [2, 2]]
     """
     wanted, batches = set(missing), []

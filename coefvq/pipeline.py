@@ -26,11 +26,13 @@ from coefvq.evaluation.metrics import compute_metrics, undefined_notes
 from coefvq.evaluation.plots import write_plots
 from coefvq.evaluation.report import terminal_table, versions, write_report
 from coefvq.evaluation.threshold import choose_threshold
+from coefvq.memory import estimate_memory
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
 from coefvq.schedules import read_schedules
-from coefvq.teacher_supply import TeacherSupply, open_teacher
+from coefvq.teacher_outputs import TeacherSupply
+from coefvq.teacher_supply import open_teacher
 from coefvq.types import TaskSpec
 
 console = Console(stderr=True, highlight=False)
@@ -95,7 +97,7 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
         student, device, step = None, torch.device("cpu"), 0
         if "student" in cfg.phases:
             with watch("student"):
-                student, device, step = train_student(cfg, data, teacher, folder, outlets)
+                student, device, step = train_student(cfg, data, teacher, folder, outlets, say)
         if rank() > 0:
             return None
         with watch("test"):
@@ -133,6 +135,7 @@ def train_student(
     teacher: TeacherSupply | None,
     folder: RunFolder,
     outlets: list[Logger],
+    say: Callable[..., None],
 ) -> tuple[torch.nn.Module, torch.device, int]:
     """Train the student and return it with the device that it is on and the steps it took."""
     engine.seed_everything(cfg.seed)
@@ -147,6 +150,16 @@ def train_student(
         scheduler=engine.build(cfg.scheduler),
     )
     trainer = engine.make_trainer(cfg, folder.path, logger=outlets, label=f"student {cfg.name}")
+    if teacher is not None and teacher.live:
+        estimate = estimate_memory(
+            student,
+            teacher.live,
+            next(iter(data.train_dataloader())),
+            device=engine.device_of(trainer),
+            precision=str(trainer.precision),
+        )
+        say(f"memory   {estimate.sentence()}", soft_wrap=True)
+        estimate.check_fits()
     engine.fit(
         trainer, distiller, data.train_dataloader(), data.val_dataloader(), folder.checkpoint
     )
@@ -253,6 +266,9 @@ def _finish(
         "data_fingerprint": data.fingerprint,
         "teacher_name": None if teacher is None else teacher.name,
         "teacher_fingerprint": None if teacher is None else teacher.fingerprint,
+        "teacher_calibration": None
+        if teacher is None or teacher.calibration is None
+        else teacher.calibration.to_dict(),
         "versions": versions(),
         "command": "python -m coefvq.train " + shlex.join(sys.argv[1:]),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -260,8 +276,8 @@ def _finish(
             "report": str(folder.path / "report.md"),
             "checkpoint": str(folder.checkpoint) if folder.checkpoint.exists() else None,
             "student": str(folder.student) if folder.student.exists() else None,
-            "teacher": None if teacher is None else str(teacher.folder),
-            "teacher_outputs": None
+            "teacher": None if teacher is None or teacher.folder is None else str(teacher.folder),
+            "cache": None
             if teacher is None or teacher.cache is None
             else str(teacher.cache.folder),
         },

@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning import Trainer
-from omegaconf import DictConfig
-from torch import nn
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from coefvq import engine
-from coefvq.caching import CachingProgress, fixed_view, write_outputs
-from coefvq.data.home import cache_home
-from coefvq.data.loading import ClipDataset
-from coefvq.data.sampling import EVAL_POLICIES, view_name
+from coefvq import config
+from coefvq.caching import fixed_view
+from coefvq.data.folds import fold_of, folds_fingerprint
 from coefvq.data.splits import SPLITS
-from coefvq.distiller import Teacher
+from coefvq.evaluation.collect import collect
+from coefvq.preflight import preflight
+from coefvq.runs import rank
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
-from coefvq.teacher_training import TrainedTeacher, get_teacher
+from coefvq.teacher_calibration import fit_calibration
+from coefvq.teacher_outputs import Say, TeacherSupply, data_parts, keep_answers, views_to_cache
+from coefvq.teacher_table import open_table
+from coefvq.teacher_training import get_teacher
 from coefvq.teachers.cached import CachedTeacher
+from coefvq.teachers.calibrated import CalibratedTeacher
+from coefvq.teachers.ensemble import EnsembleTeacher
 from coefvq.teachers.frozen import FrozenTeacher
-
-Say = Callable[..., None]
+from coefvq.teachers.out_of_fold import OutOfFoldTeacher
 
 _SAME_DATA = ("data", "inputs", "classes", "task")
 """Parts of an identity that a reader of somebody's cache can check without the teacher."""
-
-
-@dataclass(frozen=True)
-class TeacherSupply:
-    """A teacher that is ready to be asked about every clip of a run.
-
-    Args:
-        ask: `ask(batch) -> TeacherOutput`, for training, validation and test alike.
-        name: what reports call it.
-        fingerprint: of its weights, or of what it was read from.
-        folder: where the model, the cache or the table is.
-        reused: whether it was found rather than trained.
-        cache: its outputs on disk; None where it is asked live, or read from a table.
-    """
-
-    ask: Teacher
-    name: str
-    fingerprint: str
-    folder: Path | None
-    reused: bool
-    cache: TeacherCache | None = None
 
 
 def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
@@ -60,119 +38,153 @@ def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
         None for `teacher=none`.
 
     Raises:
-        ValueError: the teacher, its cache or its table does not fit the run.
+        ValueError: the teacher, its cache or its table does not fit the run, or it knows no more
+            than chance.
     """
-    kind = cfg.teacher.get("kind", "model")
-    if kind == "cached":
-        return _from_cache(cfg, data, say)
+    supply = _open(cfg, data, say)
+    if supply is None or rank() > 0:
+        return supply if supply is None else _calibrated(cfg, data, supply, _quietly)
+    supply = _calibrated(cfg, data, supply, say)
+    found = collect(supply.ask, data.val_dataloader())
+    if found.labels is not None:
+        checked = preflight(
+            found.logits,
+            found.labels,
+            data.task,
+            label_mask=found.label_mask,
+            baseline=cfg.teacher.baseline,
+        )
+        say(checked.line(), soft_wrap=True)
+        if cfg.teacher.preflight:
+            checked.check()
+    return supply
+
+
+def _open(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
+    kinds = {"cached": _from_cache, "table": _from_table, "ensemble": _from_several}
+    if cfg.teacher.kind in kinds:
+        return kinds[cfg.teacher.kind](cfg, data, say)
+    if cfg.teacher.folds is not None and cfg.teacher.model is not None:
+        return _from_folds(cfg, data, say)
     trained = get_teacher(cfg, data)
     if trained is None:
         return None
     say(f"teacher  {trained.name}, {'reused' if trained.reused else 'trained'}")
-    return _from_model(cfg, data, trained, say)
+    about = (trained.name, trained.fingerprint, trained.folder, trained.reused)
+    return keep_answers(cfg, data, FrozenTeacher(trained.module), [trained.module], about, say)
 
 
-def cache_folder(cfg: DictConfig, identity: CacheIdentity) -> Path:
-    """Where the outputs of a teacher are kept."""
-    name = f"{cfg.teacher.name}-{identity.fingerprint[:16]}"
-    return cache_home(cfg.cache_dir) / "teacher_outputs" / name
+def _from_folds(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
+    if cfg.teacher.checkpoint is not None:
+        raise ValueError(
+            "teacher.folds trains teachers of its own, but teacher.checkpoint is set; leave out one"
+        )
+    folds = fold_of(data.splits["train"], cfg.teacher.folds, cfg.seed)
+    trained = []
+    for fold in range(cfg.teacher.folds):
+        one = get_teacher(cfg, data, exclude=[name for name, k in folds.items() if k == fold])
+        assert one is not None
+        say(f"teacher  {one.name}, fold {fold + 1} of {cfg.teacher.folds}, "
+            f"{'reused' if one.reused else 'trained'}")  # fmt: skip
+        trained.append(one)
+    members = [FrozenTeacher(one.module) for one in trained]
+    digest = folds_fingerprint(folds)
+    fingerprint = hashlib.sha256("".join(one.fingerprint for one in trained).encode()).hexdigest()
+    about = (cfg.teacher.name, fingerprint, trained[0].folder, all(one.reused for one in trained))
+    live = OutOfFoldTeacher(members, folds, data.task.kind)
+    return keep_answers(cfg, data, live, [one.module for one in trained], about, say, digest)
 
 
-def identity_of(cfg: DictConfig, data: Any, module: nn.Module) -> CacheIdentity:
-    """Everything that decides what a live teacher says of the clips of a run."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return CacheIdentity(
-        {
-            "teacher": {
-                "name": cfg.teacher.name,
-                "class": type(module).__name__,
-                "config": dict(module.config),
-            },
-            "weights": digest.hexdigest(),
-            **_data_parts(data),
-            "temperature": 1.0,
-            "precision": str(cfg.trainer.get("precision", "32-true")),
-            "dtype": cfg.teacher.cache_dtype,
-            "versions": {name: version(name) for name in ("coefvq", "torch", "transformers")},
-        }
+def _from_table(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
+    wanted = [name for split in SPLITS for name in data.whole_split(split).ids]
+    table = open_table(
+        cfg.teacher.path,
+        data.task,
+        wanted,
+        kind=cfg.teacher.numbers,
+        id_column=cfg.teacher.id_column,
+        cache_dir=cfg.cache_dir,
     )
+    path = Path(cfg.teacher.path).absolute()
+    say(f"teacher  {len(wanted)} clips of {path}", soft_wrap=True)
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(file.read_bytes())
+    return TeacherSupply(table, cfg.teacher.name, digest.hexdigest(), path, True)
 
 
-def views_to_cache(cfg: DictConfig, data: Any) -> tuple[list[ClipDataset], str | None]:
-    """The clips to ask about, each in a fixed view, and the view that stands for all others.
+def _from_several(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
+    members: list[TeacherSupply] = []
+    for word in cfg.teacher.members:
+        member = _open(member_config(cfg, str(word)), data, say)
+        if member is None:
+            raise ValueError(f"teacher.members names {word!r}, which is no teacher; leave it out")
+        members.append(member)
+    labelled = [clip.id for clip in data.splits["train"] if clip.label is not None]
+    weights = cfg.teacher.weights
+    ask = EnsembleTeacher(
+        [member.ask for member in members],
+        data.task.kind,
+        weighting=cfg.teacher.weighting,
+        weights=None if weights is None else [float(w) for w in weights],
+        labels_of=labelled,
+    )
+    words = [m.fingerprint for m in members] + [str(cfg.teacher.weighting), str(weights)]
+    fingerprint = hashlib.sha256("\0".join(words).encode()).hexdigest()
+    live = tuple(module for member in members for module in member.live)
+    reused = all(member.reused for member in members)
+    return TeacherSupply(ask, cfg.teacher.name, fingerprint, None, reused, live=live)
+
+
+def member_config(cfg: DictConfig, word: str) -> DictConfig:
+    """The config in which a member of an ensemble stands alone.
+
+    Args:
+        cfg: the ensemble's.
+        word: a file of conf/teacher; behind a colon a checkpoint, or the path of a table or cache.
 
     Raises:
-        ValueError: training frames are drawn anew each epoch, and nothing says what a cached
-            answer would then be worth.
+        ValueError: there is no such file.
     """
-    held_out = [data.whole_split(split) for split in SPLITS[1:]]
-    policy = data.inputs.train_sampling
-    if policy in EVAL_POLICIES:
-        return [data.whole_split("train"), *held_out], None
-    if cfg.teacher.view_invariant:
-        seen = data.whole_split("train", sampling=data.inputs.sampling)
-        return [seen, *held_out], view_name(data.inputs, data.inputs.sampling)
-    views = cfg.teacher.views
-    if views is None:
+    name, _, path = word.partition(":")
+    known = sorted(p.stem for p in config.folder("conf").joinpath("teacher").glob("[!_]*.yaml"))
+    if name not in known or name == "ensemble":
+        known.remove("ensemble")
         raise ValueError(
-            f"data.train_sampling={policy} shows other frames of a clip each epoch, so that a "
-            "teacher's answer cannot be kept; set teacher.views=8 to keep and draw from so many "
-            "fixed views, teacher.view_invariant=true if the answer holds for any frames, or "
-            "teacher.cache=off to ask the teacher live at each step"
+            f"teacher.members names {name!r}, which is unknown; choose from {', '.join(known)}"
         )
-    if not isinstance(views, int) or views < 1:
-        raise ValueError(f"teacher.views is a number of views from 1, got {views!r}")
-    data.train_views = views
-    return [*(data.whole_split("train", view=k) for k in range(views)), *held_out], None
-
-
-def write_cache(
-    cfg: DictConfig, data: Any, trained: TrainedTeacher, say: Say, folder: Path | None = None
-) -> tuple[TeacherCache, str | None]:
-    """Bring a teacher's cache up to date; say what was found and what was added.
-
-    Returns:
-        The cache, and the view to read it with (see `CachedTeacher`).
-    """
-    datasets, view = views_to_cache(cfg, data)
-    identity = identity_of(cfg, data, trained.module)
-    cache = TeacherCache(folder or cache_folder(cfg, identity), identity)
-    trainer = _trainer(cfg, f"asking {trained.name}")
-    result = write_outputs(
-        FrozenTeacher(trained.module),
-        datasets,
-        cache,
-        trainer,
-        batch_size=data.batch_size,
-        num_workers=data.num_workers,
-        wait=lambda: say("cache    another run is writing it; waiting"),
+    folder = config.folder("conf") / "teacher"
+    own = OmegaConf.merge(
+        OmegaConf.load(folder / "_common.yaml"), OmegaConf.load(folder / f"{name}.yaml")
     )
-    size = cache.stats()
-    done = f"{result.written} rows added" if result.written else "reused"
-    error = f", float16 error up to {result.max_error:.1e}" if result.max_error > 0 else ""
-    say(
-        f"cache    {len(cache)} rows of {size.bytes_per_row:.0f} bytes, {done}{error}: "
-        f"{cache.folder}",
-        soft_wrap=True,
-    )
-    return cache, view
+    own.pop("defaults", None)
+    for key in ("cache", "cache_dtype", "views", "view_invariant"):
+        own[key] = cfg.teacher[key]
+    if path:
+        own["path" if "path" in own else "checkpoint"] = path
+    alone = cfg.copy()
+    with open_dict(alone):
+        alone.teacher = own
+    return alone
 
 
-def _from_model(cfg: DictConfig, data: Any, trained: TrainedTeacher, say: Say) -> TeacherSupply:
-    about = (trained.name, trained.fingerprint, trained.folder, trained.reused)
-    if cfg.teacher.cache not in ("auto", "off"):
-        raise ValueError(f"teacher.cache is auto or off, got {cfg.teacher.cache!r}")
-    if cfg.teacher.cache_dtype not in ("float32", "float16"):
+def _calibrated(cfg: DictConfig, data: Any, supply: TeacherSupply, say: Say) -> TeacherSupply:
+    if cfg.teacher.calibration is None:
+        return supply
+    if cfg.teacher.calibration != "temperature":
         raise ValueError(
-            f"teacher.cache_dtype is float32 or float16, got {cfg.teacher.cache_dtype!r}"
+            f"teacher.calibration is null or temperature, got {cfg.teacher.calibration!r}"
         )
-    if cfg.teacher.cache == "off" or "student" not in cfg.phases:
-        return TeacherSupply(FrozenTeacher(trained.module), *about)
-    cache, view = write_cache(cfg, data, trained, say)
-    return TeacherSupply(CachedTeacher(cache, view), *about, cache)
+    found = collect(supply.ask, data.val_dataloader())
+    if found.labels is None:
+        raise ValueError("teacher.calibration needs labelled validation clips, and there are none")
+    fitted = fit_calibration(found.logits, found.labels, data.task, label_mask=found.label_mask)
+    say(fitted.line(), soft_wrap=True)
+    return replace(supply, ask=CalibratedTeacher(supply.ask, fitted), calibration=fitted)
+
+
+def _quietly(*words: Any, **options: Any) -> None:
+    """Print nothing: a process beside the first."""
 
 
 def _from_cache(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
@@ -182,7 +194,7 @@ def _from_cache(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
             "wrote and named"
         )
     cache = TeacherCache(cfg.teacher.path)
-    ours = CacheIdentity(_data_parts(data))
+    ours = CacheIdentity(data_parts(data))
     its = CacheIdentity({key: cache.identity.parts.get(key) for key in _SAME_DATA})
     if differing := ours.differences(its):
         raise ValueError(
@@ -207,23 +219,4 @@ def _from_cache(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
     return TeacherSupply(teacher, name, cache.identity.fingerprint, cache.folder, True, cache)
 
 
-def _data_parts(data: Any) -> dict[str, Any]:
-    return {
-        "data": data.fingerprint,
-        "inputs": asdict(data.inputs),
-        "classes": list(data.task.classes),
-        "task": data.task.kind,
-    }
-
-
-def _trainer(cfg: DictConfig, label: str) -> Trainer:
-    """The run's own engine, without what is for training."""
-    shown = cfg.trainer.get("enable_progress_bar", True)
-    callbacks = [CachingProgress(label)] if shown else []
-    plain = {"logger": False, "enable_checkpointing": False, "callbacks": callbacks}
-    plain["use_distributed_sampler"] = False  # the batches are shared out already
-    trainer: Trainer = engine.build(cfg.trainer, **plain)
-    return trainer
-
-
-__all__ = ["TeacherSupply", "cache_folder", "identity_of", "open_teacher", "write_cache"]
+__all__ = ["member_config", "open_teacher"]

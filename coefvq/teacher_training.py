@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,17 @@ class TrainedTeacher:
     reused: bool
 
 
-def get_teacher(cfg: DictConfig, data: Any) -> TrainedTeacher | None:
+def get_teacher(cfg: DictConfig, data: Any, exclude: Collection[str] = ()) -> TrainedTeacher | None:
     """Load `teacher.checkpoint`, or reuse or train the teacher that the config describes.
 
     Training uses the run's own data and engine, on labelled clips only, with the numbers of
     `teacher.training`. The result lives under the cache folder by fingerprint; two runs that
     want the same teacher wait for one training. A killed training goes on where it was.
+
+    Args:
+        cfg: the whole config.
+        data: prepared.
+        exclude: ids of labelled clips that this teacher must not see.
 
     Returns:
         None for `teacher=none`.
@@ -69,13 +75,15 @@ def get_teacher(cfg: DictConfig, data: Any) -> TrainedTeacher | None:
     if cfg.teacher.checkpoint is not None:
         return _load(cfg, data, Path(cfg.teacher.checkpoint))
     settings = teacher_settings(cfg, data)
+    if exclude:
+        settings["exclude"] = hashlib.sha256("\0".join(sorted(exclude)).encode()).hexdigest()
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     folder = cache_home(cfg.cache_dir) / "teachers" / f"{cfg.teacher.name}-{fingerprint[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     if rank() > 0:
-        return _find_or_train(cfg, data, folder, fingerprint, settings)
+        return _find_or_train(cfg, data, folder, fingerprint, settings, exclude)
     with FileLock(folder / "lock"):
-        return _find_or_train(cfg, data, folder, fingerprint, settings)
+        return _find_or_train(cfg, data, folder, fingerprint, settings, exclude)
 
 
 def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
@@ -103,14 +111,19 @@ def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
 
 
 def _find_or_train(
-    cfg: DictConfig, data: Any, folder: Path, fingerprint: str, settings: dict[str, Any]
+    cfg: DictConfig,
+    data: Any,
+    folder: Path,
+    fingerprint: str,
+    settings: dict[str, Any],
+    exclude: Collection[str],
 ) -> TrainedTeacher:
     done, model_folder = folder / "teacher.json", folder / "model"
     if done.exists():
         module = get_class(cfg.teacher.model["_target_"]).from_pretrained(model_folder)
         return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, 0.0, True)
     start = time.perf_counter()
-    module = train_teacher(cfg, data, folder)
+    module = train_teacher(cfg, data, folder, exclude)
     seconds = time.perf_counter() - start
     if rank() == 0:
         module.save_pretrained(
@@ -127,7 +140,9 @@ def _find_or_train(
     return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, seconds, False)
 
 
-def train_teacher(cfg: DictConfig, data: Any, folder: Path) -> nn.Module:
+def train_teacher(
+    cfg: DictConfig, data: Any, folder: Path, exclude: Collection[str] = ()
+) -> nn.Module:
     """Train the model of `cfg.teacher` on the labelled clips with the supervised loss."""
     training = cfg.teacher.training
     engine.seed_everything(cfg.seed)
@@ -148,7 +163,8 @@ def train_teacher(cfg: DictConfig, data: Any, folder: Path) -> nn.Module:
         cfg, folder, label=f"teacher {cfg.teacher.name}", max_steps=training.max_steps
     )
     last = folder / "checkpoints" / "last.ckpt"
-    engine.fit(trainer, distiller, data.labelled_dataloader(), data.val_dataloader(), last)
+    clips = data.labelled_dataloader(exclude)
+    engine.fit(trainer, distiller, clips, data.val_dataloader(), last)
     trainer.strategy.barrier()
     return module.cpu()
 

@@ -17,7 +17,8 @@ ALLOWED = {
     "modules": {"types", "modules"},
     "students": {"types", "pairs", "modules", "students"},
     "teacher_cache": {"types", "files", "teacher_cache"},
-    "teachers": {"types", "pairs", "modules", "teacher_cache", "teachers"},
+    # losses: how much each of several teachers counts is one formula, in the loss and in a teacher.
+    "teachers": {"types", "pairs", "modules", "losses", "teacher_cache", "teachers"},
     "data": {"types", "pairs", "data"},
     "files": set(),
     "evaluation": {"types", "files", "evaluation"},

@@ -14,7 +14,10 @@ from coefvq.schedules import Schedule
 from coefvq.types import Batch, StudentOutput, TeacherOutput
 
 CONF = Path(__file__).parents[1] / "conf" / "objective"
-OPTIONS = ["cpfd", "label_smoothing", "logit_kd", "pfd", "supervised"]
+OPTIONS = [
+    "cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd", "pfd", "relational_kd",
+    "supervised",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -27,8 +30,10 @@ def inputs():
         labels=torch.tensor([0.0, 1.0, 1.0, torch.nan]),
         label_mask=torch.tensor([True, True, True, False]),
     )
-    student = StudentOutput(torch.randn(4, generator=draw).requires_grad_())
-    return student, TeacherOutput(torch.randn(4, generator=draw)), batch
+    logits = torch.randn(4, generator=draw).requires_grad_()
+    teacher_logits = torch.randn(4, generator=draw)
+    student = StudentOutput(logits, torch.randn(4, 3, generator=draw).requires_grad_())
+    return student, TeacherOutput(teacher_logits, torch.randn(4, 5, generator=draw)), batch
 
 
 class Constant(nn.Module):
@@ -131,7 +136,7 @@ def test_a_missing_teacher_is_named(inputs):
 
 
 def compose(option, task="binary", **changes):
-    cfg = OmegaConf.create({"runtime": {"task": task}})
+    cfg = OmegaConf.create({"runtime": {"task": task, "student_width": 3, "teacher_width": 5}})
     cfg.objective = OmegaConf.merge(OmegaConf.load(CONF / f"{option}.yaml"), changes)
     return cfg.objective
 
@@ -289,7 +294,8 @@ def test_a_copy_of_an_objective_has_schedules_of_its_own():
     [
         ({"temprature": Schedule("linear", end=2.0)},
          r"'temprature' names no number .* choose one of cpfd.confidence.exponent, .*"
-         r"cpfd.temperature, distill.temperature, weights.cpfd, weights.distill, or leave out"),
+         r"cpfd.temperature, distill.beta, distill.temperature, weights.cpfd, weights.distill, "
+         r"or leave out"),
         ({"cpfd": Schedule("linear")}, "'cpfd' names no number"),
         ({"weights.task": Schedule("linear")}, "'weights.task' names no number"),
         ({"cpfd.task": Schedule("linear")}, "'cpfd.task' names no number"),
@@ -338,6 +344,7 @@ def test_every_number_of_every_option_can_be_held_constant(option, inputs):
     cfg = compose(option)
 
     def total(schedules):
+        torch.manual_seed(0)  # projections are drawn
         objective = Objective(instantiate(cfg.terms, _convert_="all"), cfg.weights, schedules)
         objective.set_step(3, 10, 0)
         return objective(*inputs)[0], objective

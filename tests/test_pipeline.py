@@ -53,6 +53,14 @@ def test_every_task_is_one_word(task, tmp_path, run):
     assert report["task"] == task and set(report["test"]) == {"student", "teacher", "agreement"}
 
 
+def test_a_live_teacher_that_cannot_fit_is_refused_before_training(tmp_path, run, monkeypatch):
+    run(tmp_path / "a", "+recipe=cpfd", "seed=7", "teacher.cache=off")
+    monkeypatch.setattr("coefvq.memory.free_memory", lambda device: 1000)
+    with pytest.raises(ValueError, match=r"does not fit beside .*has 0\.00 GB free\).*cached"):
+        run(tmp_path / "b", "+recipe=cpfd", "seed=7", "teacher.cache=off")
+    run(tmp_path / "c", "+recipe=cpfd", "seed=7")  # one that is not in memory
+
+
 def test_the_teacher_is_trained_once_and_found_again(tmp_path, run):
     first = run(tmp_path / "a", "+recipe=cpfd", "seed=7")
     start = time.time()

@@ -41,14 +41,18 @@ def test_the_screen_of_the_main_job(finished_run, small_words, tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert result.returncode == 0, result.stderr
     lines = result.stderr.splitlines()
-    assert [line.split("━")[0].split(",")[0].strip() for line in lines] == [
+    heads = [line.split("━")[0].split(",")[0].split(" of ")[0].strip() for line in lines]
+    assert [head.split(" f1")[0] for head in heads] == [
         "run      x",
         "data     shortform_data",
         "teacher df_xvlm",
         "teacher  df_xvlm",
+        "asking df_xvlm",
+        "cache    64 rows",
+        "teacher  validation",
         "student cpfd",
     ]
-    assert "3/3" in lines[2] and "2/2" in lines[4] and lines[3].endswith("trained")
+    assert "3/3" in lines[2] and "2/2" in lines[-1] and lines[3].endswith("trained")
     assert "test metric" in result.stdout and "student − teacher" in result.stdout
     for word in ("report      x/report.md", "checkpoint", "student     x/student", "teacher"):
         assert word in result.stdout

@@ -19,6 +19,7 @@ from coefvq.losses.fidelity_rank import FidelityRankLoss, fidelity_rank_loss
 from coefvq.losses.gatekeeper import GatekeeperLoss, gatekeeper_loss
 from coefvq.losses.ha_pfd import HAPFDLoss, ha_pfd_loss
 from coefvq.losses.level_kd import LevelKDLoss, level_kd_loss
+from coefvq.losses.linear_kd import LinearKDLoss, linear_kd_loss
 from coefvq.losses.logit_kd import LogitKDLoss, logit_kd_loss
 from coefvq.losses.margin_kd import MarginKDLoss, margin_kd_loss
 from coefvq.losses.multi_teacher import (
@@ -35,6 +36,7 @@ from coefvq.losses.similarity_kd import SimilarityKDLoss, similarity_kd_loss
 from coefvq.losses.similarity_preserving import SimilarityPreservingLoss, similarity_preserving_loss
 from coefvq.losses.standardized_kd import StandardizedKDLoss, standardized_kd_loss
 from coefvq.losses.supervised import SupervisedLoss, supervised_loss
+from coefvq.losses.token_kd import TokenKDLoss, token_kd_loss
 from coefvq.losses.wsld import WSLDLoss, wsld_loss
 from coefvq.losses.wttm import WTTMLoss, wttm_loss
 
@@ -51,6 +53,7 @@ __all__ = [
     "GatekeeperLoss",
     "HAPFDLoss",
     "LevelKDLoss",
+    "LinearKDLoss",
     "LogitKDLoss",
     "MarginKDLoss",
     "MultiTeacherKDLoss",
@@ -63,6 +66,7 @@ __all__ = [
     "SimilarityPreservingLoss",
     "StandardizedKDLoss",
     "SupervisedLoss",
+    "TokenKDLoss",
     "WSLDLoss",
     "WTTMLoss",
     "attention_transfer_loss",
@@ -77,6 +81,7 @@ __all__ = [
     "gatekeeper_loss",
     "ha_pfd_loss",
     "level_kd_loss",
+    "linear_kd_loss",
     "logit_kd_loss",
     "margin_kd_loss",
     "multi_teacher_kd_loss",
@@ -90,6 +95,7 @@ __all__ = [
     "similarity_preserving_loss",
     "standardized_kd_loss",
     "supervised_loss",
+    "token_kd_loss",
     "wsld_loss",
     "wttm_loss",
 ]

@@ -16,7 +16,7 @@ def numbers_of(loss: nn.Module) -> dict[str, float]:
 
     >>> from coefvq.losses import LogitKDLoss
     >>> numbers_of(LogitKDLoss(task="binary", temperature=2.0))
-    {'temperature': 2.0}
+    {'temperature': 2.0, 'beta': 0.5}
     """
     return _numbers(vars(loss))
 

@@ -150,8 +150,6 @@ class HAPFDLoss(nn.Module):
                 "for the feature part of HA-PFD, or neither to go without it"
             )
         self.task: Task = task
-        self.student_width = student_width
-        self.teacher_width = teacher_width
         self.distill_weight = distill_weight
         self.exponent = exponent
         self.feature_weight = feature_weight
@@ -161,6 +159,16 @@ class HAPFDLoss(nn.Module):
         self.projection: nn.Linear | None = None
         if student_width is not None and teacher_width is not None:
             self.projection = nn.Linear(student_width, teacher_width)
+
+    @property
+    def student_width(self) -> int | None:
+        """Width that the projection takes; None without one."""
+        return None if self.projection is None else self.projection.in_features
+
+    @property
+    def teacher_width(self) -> int | None:
+        """Width that the projection gives; None without one."""
+        return None if self.projection is None else self.projection.out_features
 
     def forward(
         self,

@@ -144,7 +144,10 @@ def from_yaml(name, student="xvlm_tiny"):
         {
             "runtime": {"num_outputs": 3, "num_privileged": 5, "vocab_size": 40},
             "student": OmegaConf.load(CONF / "student" / f"{student}.yaml"),
-            "teacher": OmegaConf.load(CONF / "teacher" / f"{name}.yaml"),
+            "teacher": OmegaConf.merge(
+                OmegaConf.load(CONF / "teacher" / "_common.yaml"),
+                OmegaConf.load(CONF / "teacher" / f"{name}.yaml"),
+            ),
         }
     )
     assert config.teacher.name == name

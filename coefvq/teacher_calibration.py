@@ -1,0 +1,80 @@
+"""Fit the temperature of a teacher on validation clips (`teacher.calibration=temperature`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from coefvq.evaluation.calibration import fit_temperature
+from coefvq.evaluation.metrics import compute_metrics
+from coefvq.evaluation.scores import checked
+from coefvq.teachers.calibrated import Calibration
+from coefvq.types import TaskSpec
+
+COLDEST, HOTTEST = 0.1, 10.0
+"""Temperatures stay in this range. A teacher that separates a small validation split perfectly has
+its best likelihood at temperature 0, where it would teach nothing but its hard decisions."""
+
+
+def fit_calibration(
+    logits: Tensor, labels: Tensor, task: TaskSpec, *, label_mask: Tensor | None = None
+) -> Calibration:
+    """Minimise the negative log-likelihood of logits / temperature.
+
+    One temperature; for multilabel one per label. In [`COLDEST`, `HOTTEST`]: the likelihood is
+    convex in 1 / temperature, so where the best lies outside, the nearer end is the best inside.
+    A label (binary: a task) of which the split has only one answer keeps temperature 1.
+
+    Source: Guo, Pleiss, Sun and Weinberger, ICML 2017, section 4.2.
+
+    Args:
+        logits: (N,), (N, C) or (N, L) of *validation* clips.
+        labels: (N,), or (N, L) for multilabel.
+        task: what both mean; a regression has no probabilities and is refused.
+        label_mask: (N,) bool, True where the label counts.
+
+    Raises:
+        ValueError: a regression, no labelled clip, or inputs that do not fit.
+    """
+    if task.kind == "regression":
+        raise ValueError(
+            f"teacher.calibration needs probabilities, but {task.name!r} is a regression; set "
+            "teacher.calibration=null"
+        )
+    logits, labels = checked(logits, labels, task, label_mask)
+    if len(labels) == 0:
+        raise ValueError(
+            "teacher.calibration needs labelled validation clips and there are none; give some, or "
+            "set teacher.calibration=null"
+        )
+    if task.kind == "multilabel":
+        temperatures = tuple(
+            _fit(logits[:, k], labels[:, k], TaskSpec(name, "binary", (f"not {name}", name)))
+            for k, name in enumerate(task.classes)
+        )
+    else:
+        temperatures = (_fit(logits, labels, task),)
+    after = logits / torch.tensor(temperatures, dtype=logits.dtype)
+    return Calibration(
+        temperatures=temperatures,
+        clips=len(labels),
+        nll_before=_nll(logits, labels, task),
+        nll_after=_nll(after, labels, task),
+        ece_before=compute_metrics(logits, labels, task)["ece"],
+        ece_after=compute_metrics(after, labels, task)["ece"],
+    )
+
+
+def _fit(logits: Tensor, labels: Tensor, task: TaskSpec) -> float:
+    if (labels == labels[0]).all():
+        return 1.0
+    return min(max(fit_temperature(logits, labels, task), COLDEST), HOTTEST)
+
+
+def _nll(logits: Tensor, labels: Tensor, task: TaskSpec) -> float:
+    if task.kind == "multiclass":
+        return torch.nn.functional.cross_entropy(logits, labels).item()
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.double()).item()
+
+
+__all__ = ["COLDEST", "HOTTEST", "fit_calibration"]

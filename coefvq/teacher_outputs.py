@@ -1,0 +1,193 @@
+"""A live teacher's answers, kept on disk under what they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from omegaconf import DictConfig
+from torch import nn
+
+from coefvq import engine
+from coefvq.caching import CachingProgress, write_outputs
+from coefvq.data.home import cache_home
+from coefvq.data.loading import ClipDataset
+from coefvq.data.sampling import EVAL_POLICIES, view_name
+from coefvq.data.splits import SPLITS
+from coefvq.distiller import Teacher
+from coefvq.teacher_cache import CacheIdentity, TeacherCache
+from coefvq.teachers.cached import CachedTeacher
+from coefvq.teachers.calibrated import Calibration
+
+Say = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class TeacherSupply:
+    """A teacher that is ready to be asked about every clip of a run.
+
+    Args:
+        ask: `ask(batch) -> TeacherOutput`, for training, validation and test alike.
+        name: what reports call it.
+        fingerprint: of its weights, or of what it was read from.
+        folder: where the model, the cache or the table is.
+        reused: whether it was found rather than trained.
+        cache: its outputs on disk; None where it is asked live, or read from a table.
+        calibration: what its logits are divided by; None: nothing.
+        live: the networks that are asked at each step; none where answers are read.
+    """
+
+    ask: Teacher
+    name: str
+    fingerprint: str
+    folder: Path | None
+    reused: bool
+    cache: TeacherCache | None = None
+    calibration: Calibration | None = None
+    live: tuple[nn.Module, ...] = ()
+
+
+def cache_folder(cfg: DictConfig, identity: CacheIdentity) -> Path:
+    """Where the outputs of a teacher are kept."""
+    name = f"{cfg.teacher.name}-{identity.fingerprint[:16]}"
+    return cache_home(cfg.cache_dir) / "teacher_outputs" / name
+
+
+def identity_of(
+    cfg: DictConfig, data: Any, modules: Sequence[nn.Module], folds: str | None = None
+) -> CacheIdentity:
+    """Everything that decides what a live teacher says of the clips of a run.
+
+    Args:
+        cfg: the whole config.
+        data: prepared.
+        modules: the networks, more than one for out-of-fold teachers.
+        folds: fingerprint of who is in which fold.
+    """
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return CacheIdentity(
+        {
+            "teacher": {
+                "name": cfg.teacher.name,
+                "class": type(modules[0]).__name__,
+                "config": dict(modules[0].config),
+                "folds": folds,
+            },
+            "weights": digest.hexdigest(),
+            **data_parts(data),
+            "temperature": 1.0,
+            "precision": str(cfg.trainer.get("precision", "32-true")),
+            "dtype": cfg.teacher.cache_dtype,
+            "versions": {name: version(name) for name in ("coefvq", "torch", "transformers")},
+        }
+    )
+
+
+def views_to_cache(cfg: DictConfig, data: Any) -> tuple[list[ClipDataset], str | None]:
+    """The clips to ask about, each in a fixed view, and the view that stands for all others.
+
+    Raises:
+        ValueError: training frames are drawn anew each epoch, and nothing says what a cached
+            answer would then be worth.
+    """
+    held_out = [data.whole_split(split) for split in SPLITS[1:]]
+    policy = data.inputs.train_sampling
+    if policy in EVAL_POLICIES:
+        return [data.whole_split("train"), *held_out], None
+    if cfg.teacher.view_invariant:
+        seen = data.whole_split("train", sampling=data.inputs.sampling)
+        return [seen, *held_out], view_name(data.inputs, data.inputs.sampling)
+    views = cfg.teacher.views
+    if views is None:
+        raise ValueError(
+            f"data.train_sampling={policy} shows other frames of a clip each epoch, so that a "
+            "teacher's answer cannot be kept; set teacher.views=8 to keep and draw from so many "
+            "fixed views, teacher.view_invariant=true if the answer holds for any frames, or "
+            "teacher.cache=off to ask the teacher live at each step"
+        )
+    if not isinstance(views, int) or views < 1:
+        raise ValueError(f"teacher.views is a number of views from 1, got {views!r}")
+    data.train_views = views
+    return [*(data.whole_split("train", view=k) for k in range(views)), *held_out], None
+
+
+def keep_answers(
+    cfg: DictConfig,
+    data: Any,
+    live: Teacher,
+    modules: Sequence[nn.Module],
+    about: tuple[str, str, Path, bool],
+    say: Say,
+    folds: str | None = None,
+) -> TeacherSupply:
+    """A live teacher as it is, or its cache brought up to date; says what was found and added."""
+    if cfg.teacher.cache not in ("auto", "off"):
+        raise ValueError(f"teacher.cache is auto or off, got {cfg.teacher.cache!r}")
+    if cfg.teacher.cache_dtype not in ("float32", "float16"):
+        raise ValueError(
+            f"teacher.cache_dtype is float32 or float16, got {cfg.teacher.cache_dtype!r}"
+        )
+    if cfg.teacher.cache == "off" or "student" not in cfg.phases:
+        return TeacherSupply(live, *about, live=tuple(modules))
+    datasets, view = views_to_cache(cfg, data)
+    identity = identity_of(cfg, data, modules, folds)
+    cache = TeacherCache(cache_folder(cfg, identity), identity)
+    result = write_outputs(
+        live,
+        datasets,
+        cache,
+        _trainer(cfg, f"asking {cfg.teacher.name}"),
+        batch_size=data.batch_size,
+        num_workers=data.num_workers,
+        wait=lambda: say("cache    another run is writing it; waiting"),
+    )
+    size = cache.stats()
+    done = f"{result.written} rows added" if result.written else "reused"
+    error = f", float16 error up to {result.max_error:.1e}" if result.max_error > 0 else ""
+    say(
+        f"cache    {len(cache)} rows of {size.bytes_per_row:.0f} bytes, {done}{error}: "
+        f"{cache.folder}",
+        soft_wrap=True,
+    )
+    return TeacherSupply(CachedTeacher(cache, view), *about, cache)
+
+
+def data_parts(data: Any) -> dict[str, Any]:
+    """The parts of an identity that are known without the teacher."""
+    return {
+        "data": data.fingerprint,
+        "inputs": asdict(data.inputs),
+        "classes": list(data.task.classes),
+        "task": data.task.kind,
+    }
+
+
+def _trainer(cfg: DictConfig, label: str) -> Trainer:
+    """The run's own engine, without what is for training."""
+    shown = cfg.trainer.get("enable_progress_bar", True)
+    callbacks = [CachingProgress(label)] if shown else []
+    plain = {"logger": False, "enable_checkpointing": False, "callbacks": callbacks}
+    plain["use_distributed_sampler"] = False  # the batches are shared out already
+    trainer: Trainer = engine.build(cfg.trainer, **plain)
+    return trainer
+
+
+__all__ = [
+    "Say",
+    "TeacherSupply",
+    "cache_folder",
+    "data_parts",
+    "identity_of",
+    "keep_answers",
+    "views_to_cache",
+]

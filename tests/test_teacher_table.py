@@ -1,0 +1,44 @@
+import math
+
+import pytest
+import torch
+from toys import toy_batches
+
+from coefvq.teacher_table import open_table
+from coefvq.types import TaskSpec
+
+TASK = TaskSpec("degraded", "binary", ("clean", "degraded"))
+ROWS = {"id": [f"clip{i}" for i in range(8)], "degraded": [0.8] * 8, "clean": [0.2] * 8}
+
+
+def write(file):
+    import pandas as pd
+
+    frame = pd.DataFrame(ROWS)
+    if file.suffix == ".csv":
+        frame.to_csv(file, index=False)
+    elif file.suffix == ".jsonl":
+        frame.to_json(file, orient="records", lines=True)
+    else:
+        frame.to_parquet(file)
+    return file
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_three_kinds_of_file_say_the_same(tmp_path, suffix):
+    teacher = open_table(write(tmp_path / f"scores{suffix}"), TASK, ROWS["id"])
+    logits = teacher(toy_batches()[0]).logits
+    assert torch.allclose(logits, torch.full((8,), math.log(4)))
+
+
+def test_errors_name_the_switch(tmp_path):
+    with pytest.raises(ValueError, match=r"needs teacher\.path"):
+        open_table(None, TASK, [])
+    with pytest.raises(ValueError, match=r"teacher\.path=.*does not exist"):
+        open_table(tmp_path / "no.csv", TASK, [])
+    (tmp_path / "scores.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"unknown kind; give \.csv"):
+        open_table(tmp_path / "scores.txt", TASK, [])
+    file = write(tmp_path / "scores.csv")
+    with pytest.raises(ValueError, match=r"teacher\.path=.*scores\.csv has no row for 1 of 9"):
+        open_table(file, TASK, [*ROWS["id"], "other"])
