@@ -158,7 +158,7 @@ def test_cache_teacher_scores_what_it_kept(small, tmp_path):
     assert result["rows"] == 64 and 0 < result["bytes_per_row"] < 5000
     assert result["test"]["n"] == 16 and "average_precision" in result["val"]
     report = pipeline.run(small("+recipe=cpfd", "seed=35", folder=tmp_path / "run"), show=False)
-    assert report["paths"]["teacher_outputs"] == result["folder"]
+    assert report["paths"]["cache"] == result["folder"]
     written = json.loads((tmp_path / "run" / "report.json").read_text())
     assert written["test"]["teacher"]["f1"] == pytest.approx(result["test"]["f1"])
     for words, sentence in [

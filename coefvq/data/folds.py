@@ -12,11 +12,12 @@ from coefvq.types import Clip
 def fold_of(clips: Iterable[Clip], folds: int, seed: int) -> dict[str, int]:
     """Put every labelled training clip into one fold; clips of one group share theirs.
 
-    The largest group first, each into the fold that has the fewest clips so far; a hash of the
-    seed and the group's name orders groups of one size. Labels are not balanced.
+    The largest group comes first, each into the fold that has the fewest labelled clips so far; a
+    hash of the seed and the group's name orders groups of one size. Labels are not balanced. An
+    unlabelled clip goes with the labelled ones of its group, for it shows what they show.
 
     Args:
-        clips: unlabelled clips and those of other splits are left out.
+        clips: those of other splits are left out, and unlabelled ones of other groups.
         folds: K, from 2.
         seed: another seed, other folds.
 
@@ -35,10 +36,15 @@ def fold_of(clips: Iterable[Clip], folds: int, seed: int) -> dict[str, int]:
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise ValueError(f"teacher.folds is a number of folds from 2, got {folds!r}")
     groups: dict[tuple[str, str], list[str]] = {}
+    unlabelled: list[tuple[str, str]] = []
     for clip in clips:
-        if clip.split == "train" and clip.label is not None:
-            own = ("clip", clip.id) if clip.group is None else ("group", clip.group)
+        if clip.split != "train":
+            continue
+        own = ("clip", clip.id) if clip.group is None else ("group", clip.group)
+        if clip.label is not None:
             groups.setdefault(own, []).append(clip.id)
+        elif clip.group is not None:
+            unlabelled.append((clip.id, clip.group))
     if len(groups) < folds:
         raise ValueError(
             f"teacher.folds={folds} needs at least {folds} groups of labelled training clips, got "
@@ -50,7 +56,10 @@ def fold_of(clips: Iterable[Clip], folds: int, seed: int) -> dict[str, int]:
         fold = sizes.index(min(sizes))
         sizes[fold] += len(groups[group])
         found |= dict.fromkeys(groups[group], fold)
-    return found
+    fold_of_group = {name: found[ids[0]] for (kind, name), ids in groups.items() if kind == "group"}
+    return found | {
+        clip: fold_of_group[group] for clip, group in unlabelled if group in fold_of_group
+    }
 
 
 def folds_fingerprint(folds: Mapping[str, int]) -> str:

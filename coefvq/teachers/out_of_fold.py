@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
 
 from coefvq.teachers.ensemble import Teacher, mix_logits
 from coefvq.types import Batch, TaskKind, TeacherOutput
@@ -45,40 +43,15 @@ class OutOfFoldTeacher:
 
     def __call__(self, batch: Batch) -> TeacherOutput:
         """Logits of every clip of the batch, on its device; each clip by whom it is due."""
-        home = [self.folds.get(name) for name in batch.ids]
-        outside = [row for row, fold in enumerate(home) if fold is None]
-        answers: list[Tensor] = []
-        order: list[int] = []
-        beside: list[Tensor] = []
-        for k, member in enumerate(self.members):
-            own = [row for row, fold in enumerate(home) if fold == k]
-            if not own and not outside:
-                continue
-            logits = member(_take(batch, own + outside)).logits.float()
-            order += own
-            answers.append(logits[: len(own)])
-            beside.append(logits[len(own) :])
-        if outside:
-            share = torch.full((len(beside), len(outside)), 1 / len(beside), device=batch.device)
-            answers.append(mix_logits(torch.stack(beside), share, self.task))
-            order += outside
-        back = torch.tensor(order, device=batch.device).argsort()
-        return TeacherOutput(torch.cat(answers)[back])
-
-
-def _take(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Some clips of a batch."""
-    if list(rows) == list(range(len(batch))):
-        return batch
-    index = torch.tensor(rows, dtype=torch.long, device=batch.device)
-    taken: dict[str, object] = {}
-    for f in dataclasses.fields(batch):
-        value = getattr(batch, f.name)
-        if isinstance(value, Tensor):
-            taken[f.name] = value[index]
-        elif isinstance(value, tuple):
-            taken[f.name] = tuple(value[row] for row in rows)
-    return dataclasses.replace(batch, **taken)  # type: ignore[arg-type]
+        # Each is asked about the whole batch: arithmetic may differ in the last bit with its size,
+        # and an answer must not depend on the fold of a clip's neighbours.
+        everyone = torch.stack([member(batch).logits.float() for member in self.members])  # (K, B…)
+        home = torch.tensor([self.folds.get(name, -1) for name in batch.ids], device=batch.device)
+        own = everyone[home.clamp(min=0), torch.arange(len(batch), device=batch.device)]
+        share = torch.full_like(home, 1, dtype=torch.float32).expand(len(everyone), -1)
+        mixed = mix_logits(everyone, share / len(everyone), self.task)
+        seen = (home >= 0).reshape(-1, *[1] * (own.ndim - 1))
+        return TeacherOutput(torch.where(seen, own, mixed))
 
 
 __all__ = ["OutOfFoldTeacher"]

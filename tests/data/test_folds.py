@@ -40,6 +40,11 @@ def test_unlabelled_and_held_out_clips_have_no_fold():
     assert found == fold_of(CLIPS, 5, seed=1)
 
 
+def test_an_unlabelled_clip_goes_with_its_group():
+    found = fold_of([*CLIPS, clip("u", group="g3", label=None)], 5, seed=1)
+    assert found["u"] == found["c9"] and len(found) == len(CLIPS) + 1
+
+
 def test_one_large_group_takes_a_fold_of_its_own():
     clips = [clip(f"a{i}", "big") for i in range(50)] + [clip(f"b{i}") for i in range(20)]
     found = fold_of(clips, 3, seed=0)

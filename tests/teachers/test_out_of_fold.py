@@ -36,23 +36,8 @@ def test_each_clip_is_answered_by_who_has_not_seen_it():
     expected = own + torch.tensor([100.0, 0.0, 100.0, 100.0, 200.0, 100.0])
     torch.testing.assert_close(output.logits, expected)
     assert output.features is None
-    assert members[0].asked == ["clip1", "clip2", "clip5"]
-    assert members[2].asked == ["clip4", "clip2", "clip5"]
-
-
-def test_a_member_is_not_asked_in_vain():
-    members = [Member(k) for k in range(3)]
-    batch = random_batch(5)
-    keep = [0, 3]
-    part = dataclasses.replace(
-        batch,
-        **{f.name: getattr(batch, f.name)[keep] for f in dataclasses.fields(batch)
-           if isinstance(getattr(batch, f.name), torch.Tensor)},
-        ids=("clip0", "clip3"),
-    )  # fmt: skip
-    output = OutOfFoldTeacher(members, FOLDS, "regression")(part)
-    assert members[0].asked == members[2].asked == []
-    torch.testing.assert_close(output.logits, torch.tensor([100.0, 103.0]) + part.privileged[:, 0])
+    # All see the same batch, so that no clip's arithmetic depends on the fold of its neighbours.
+    assert all(member.asked == list(batch.ids) for member in members)
 
 
 def test_outside_the_folds_probabilities_are_averaged():
