@@ -1,0 +1,105 @@
+"""All pairs of a run: what `coefvq.data.manifest` is to clips."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from coefvq.pairs import Pair
+from coefvq.types import Clip, TaskSpec
+
+
+@dataclass(frozen=True)
+class PairManifest:
+    """All pairs of a run.
+
+    Args:
+        pairs: every pair of every split. Clips of one id are one clip wherever they appear.
+        task: what the label means; binary.
+        sub_labels: S names, in the order of the tensors.
+        fingerprint: identity of the content, as hex; made by `pairs_fingerprint` when empty.
+    """
+
+    pairs: tuple[Pair, ...]
+    task: TaskSpec
+    sub_labels: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", tuple(self.pairs))
+        object.__setattr__(self, "sub_labels", tuple(self.sub_labels))
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", pairs_fingerprint(self))
+
+    def split(self, name: str) -> list[Pair]:
+        """Pairs of one split, in the manifest's order."""
+        return [pair for pair in self.pairs if pair.split == name]
+
+
+class PairSource(Protocol):
+    """Anything that can come up with pairs; it may make the clips first."""
+
+    def load(self) -> PairManifest:
+        """Return the pairs; called once, before training."""
+        ...
+
+
+def clips_of(pairs: Iterable[Pair]) -> list[Clip]:
+    """Each clip of some pairs once, in the order in which they appear."""
+    return list({clip.id: clip for pair in pairs for clip in (pair.query, pair.candidate)}.values())
+
+
+def pairs_fingerprint(
+    manifest: PairManifest, root: str | Path | None = None, *, sizes: bool = False
+) -> str:
+    """Hash what pairs say.
+
+    Args:
+        manifest: its pairs, task and sub-labels count; its own fingerprint does not.
+        root: paths count relative to this folder; without it, only file names count.
+        sizes: count the sizes of the files as well, so that a replaced file is noticed.
+
+    Returns:
+        32 hex digits, the same for the same pairs in any order.
+    """
+
+    def clip_row(clip: Clip) -> list[Any]:
+        path = os.path.relpath(clip.path, root) if root is not None else clip.path.name
+        size = clip.path.stat().st_size if sizes and clip.path.is_file() else None
+        return [clip.id, path, size, sorted(clip.text.items())]
+
+    rows = [
+        [p.id, p.query.id, p.candidate.id, p.label, sorted(p.sub_labels.items()), p.split]
+        for p in sorted(manifest.pairs, key=lambda pair: pair.id)
+    ]
+    clips = [clip_row(c) for c in sorted(clips_of(manifest.pairs), key=lambda clip: clip.id)]
+    content = [asdict(manifest.task), manifest.sub_labels, rows, clips]
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+def summarise_pairs(pairs: Sequence[Pair], sub_labels: Sequence[str]) -> dict[str, Any]:
+    """Count pairs and labels, for a report.
+
+    Returns:
+        `pairs`, `clips`, `labelled`, and where there are labels: `prevalence` (share of
+        reproductions among the labelled) and `sub_labels` (how many pairs have each).
+    """
+    labels = [pair.label for pair in pairs if pair.label is not None]
+    summary: dict[str, Any] = {
+        "pairs": len(pairs),
+        "clips": len(clips_of(pairs)),
+        "labelled": len(labels),
+    }
+    if labels:
+        summary["prevalence"] = sum(labels) / len(labels)
+        counts = {n: sum(p.sub_labels.get(n) == 1 for p in pairs) for n in sub_labels}
+        summary["sub_labels"] = counts
+    return summary
+
+
+__all__ = ["PairManifest", "PairSource", "clips_of", "pairs_fingerprint", "summarise_pairs"]
