@@ -39,10 +39,19 @@ class Copy:
 
 @dataclass(frozen=True)
 class Original:
-    """A clip that was there before: the file, and what copying it needs to know."""
+    """A clip that was there before.
+
+    Args:
+        file: what is in it.
+        path: where it is.
+        name: what the names of its copies begin with.
+        sound: whether it has any.
+        seconds: how long it is.
+    """
 
     file: File
     path: Path
+    name: str
     sound: bool = True
     seconds: float = 2.0
 
@@ -95,7 +104,7 @@ def plan_copies(
             among=among,
         )
         taken = {"splice", "audio_replaced"} & set(plan.how)
-        name = f"{source.id}-copy{number}"
+        name = f"{original.name}-copy{number}"
         heard = source.heard
         if "audio_removed" in plan.how:
             heard = ""

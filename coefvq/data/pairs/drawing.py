@@ -8,7 +8,7 @@ negative.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ CASES = ("copy", "natural", "copies", "segment", "similar", "sound", "random")
 
 OVERLAP = 0.2
 """Two copies are a reproduction of each other when they share this much of their source."""
+
+TWO_COPIES = 0.2
+"""How often a negative with another source is of two copies, not of an original and a copy. About
+as often as a reproduction is: that both have been tampered with must say nothing about the label."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +168,20 @@ def draw_pairs(
         some(disjoint, counts.segments, "segment")
 
         def others(names: Iterable[str], own: list[File] = own) -> list[tuple[File, File]]:
-            """A file of this source with one of others; one original and one copy if possible."""
+            """Files of this source with those of others, as often two copies as elsewhere."""
             found = []
             for other in names:
+                two_copies = rng.random() < TWO_COPIES
                 for a in own:
-                    found += [(a, b) for b in by_source[other] if b.original != a.original]
+                    found += [
+                        (a, b)
+                        for b in by_source[other]
+                        if (
+                            not (a.original or b.original)
+                            if two_copies
+                            else a.original != b.original
+                        )
+                    ]
             return [(a, b) for a, b in found if not a.shows() & b.shows()]
 
         kin = _few(rng, [n for n in kinds[own[0].kind] if n != name], 4 * counts.similar)
@@ -200,8 +213,7 @@ def _lenders(file: File, originals: dict[str, list[File]]) -> list[File]:
 
 def _few(rng: np.random.Generator, names: list[str], most: int) -> list[str]:
     """At most `most` of `names`, so that large splits don't list all pairs of files."""
-    picked: Callable[[int], str] = names.__getitem__
-    return [picked(i) for i in rng.permutation(len(names))[:most].tolist()]
+    return [names[i] for i in rng.permutation(len(names))[:most].tolist()]
 
 
 def pair_row(number: int, drawn: Drawn, names: Sequence[str], split: str) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def make_source(folder: Path, seed: int, index: int) -> Original:
         id=name, path=path.name, source=name, original=True, kind=picture.kind, title=title,
         heard=name,
     )  # fmt: skip
-    return Original(file, path, sound=True, seconds=sources.FRAMES / sources.FPS)
+    return Original(file, path, name, sound=True, seconds=sources.FRAMES / sources.FPS)
 
 
 __all__ = ["BLOCK", "COPIES", "VERSION", "PairPool", "make_block", "make_source"]

@@ -165,15 +165,15 @@ def picture_filters(film: Film, plan: Plan) -> tuple[list[tuple[str, str]], int,
         width, height = new
         filters.append(("scale", f"{width}:{height}"))
     if plan.letterbox is not None:
-        frame = _even(max(width, height * plan.letterbox)), _even(
-            max(height, width / plan.letterbox)
+        frame = (
+            _even(max(width, height * plan.letterbox)),
+            _even(max(height, width / plan.letterbox)),
         )
         filters.append(("pad", f"{frame[0]}:{frame[1]}:-1:-1:color={_colour(plan.colours[0])}"))
         width, height = frame
     if plan.overlay is not None:
         left, top, wide, high = (
-            int(share * side)
-            for share, side in zip(plan.overlay, (width, height) * 2, strict=True)
+            int(share * side) for share, side in zip(plan.overlay, (width, height) * 2, strict=True)
         )
         filters.append(_box(left, top, wide, high, plan.colours[1]))
         filters.append(

@@ -1,0 +1,150 @@
+"""The clips that pairs speak of: from a manifest by id, or by their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from coefvq.data.manifest import Problem
+from coefvq.data.pairs.paths import CLIPS_FILE, clips_folder
+from coefvq.data.rows import Row, blank, take_id, take_path
+from coefvq.data.tables import read_table
+from coefvq.pairs import Pair
+from coefvq.types import Clip
+
+
+def clips_beside(table: Path) -> Path | None:
+    """The list of clips that `make_pairs` has put beside its table; None if there is none."""
+    file = clips_folder(table) / CLIPS_FILE
+    return file if file.is_file() else None
+
+
+class Clips:
+    """Clips by id, for one pair table after the other.
+
+    Args:
+        root: folder that paths are relative to; None: that of the file they are in.
+        text: text columns.
+        allow_outside_root: accept paths that lead out of `root`.
+        check_files: report files that do not exist.
+        problems: collects what is wrong.
+    """
+
+    def __init__(
+        self,
+        root: Path | None,
+        text: Sequence[str],
+        *,
+        allow_outside_root: bool,
+        check_files: bool,
+        problems: list[Problem],
+    ) -> None:
+        self.root = root
+        self.text = tuple(text)
+        self.options = {"allow_outside_root": allow_outside_root, "check_files": check_files}
+        self.problems = problems
+        self._known: dict[str, Clip] | None = None
+        self._manifest: Path | None = None
+        self._read: dict[Path, dict[str, Clip]] = {}
+        self._all: dict[str, Clip] = {}
+
+    def enter(
+        self, table: Path, manifest: str | Path | None, cache_dir: str | Path | None = None
+    ) -> None:
+        """Turn to the next pair table.
+
+        Args:
+            table: its file.
+            manifest: of its clips; None: its rows give paths.
+            cache_dir: see `coefvq.data.home.cache_home`.
+
+        Raises:
+            ValueError: the manifest cannot be read, or lacks a column.
+        """
+        self._manifest = None if manifest is None else Path(manifest)
+        if self._manifest is None:
+            self._known = None
+            return
+        if self._manifest not in self._read:
+            self._read[self._manifest] = self._read_manifest(self._manifest, cache_dir)
+        self._known = self._read[self._manifest]
+
+    def _read_manifest(self, file: Path, cache_dir: str | Path | None) -> dict[str, Clip]:
+        table = read_table(file, cache_dir)
+        if missing := [name for name in ("id", "path") if name not in table.columns]:
+            raise ValueError(
+                f"the clip manifest {file} has no column {', '.join(missing)}; its columns are "
+                f"{', '.join(table.columns)}"
+            )
+        names = [n for n in ("id", "path", "group", *self.text) if n in table.columns]
+        seen: dict[str, Row] = {}
+        clips: dict[str, Clip] = {}
+        for number in range(len(table)):
+            row = Row(file, number + 1, {name: table.columns[name][number] for name in names})
+            identity = take_id(row, "id", seen, self.problems)
+            group = row.cells.get("group")
+            clip = Clip(
+                id=identity,
+                path=take_path(row, "path", self.root, self.problems, **self.options),
+                text={n: "" if blank(row.cells.get(n)) else str(row.cells[n]) for n in self.text},
+                group=None if blank(group) else str(group),
+            )
+            clips.setdefault(identity, clip)
+        return clips
+
+    def take(self, row: Row, column: str) -> Clip:
+        """The clip that a cell of a pair table names."""
+        value = row.cells[column]
+        if blank(value):
+            self.problems.append(row.problem(f"{column} is empty; name a clip"))
+            return Clip(f"row {row.number} {column}", Path())
+        name = str(value).strip()
+        if self._known is not None:
+            if name not in self._known:
+                self.problems.append(
+                    row.problem(
+                        f"{column} {name!r} is not in the clip manifest {self._manifest}; add it "
+                        "there or correct it"
+                    )
+                )
+                return Clip(name, Path())
+            clip = self._known[name]
+        else:
+            if name in self._all and self.root is not None:
+                return self._all[name]
+            path = take_path(row, column, self.root, self.problems, **self.options)
+            clip = Clip(name, path, dict.fromkeys(self.text, ""))
+        first = self._all.setdefault(name, clip)
+        if first.path != clip.path:
+            self.problems.append(
+                row.problem(
+                    f"{column} {name!r} is {clip.path} here and {first.path} in another table; "
+                    "give different clips different ids"
+                )
+            )
+        return clip
+
+    def group_of(self, clip: Clip) -> str:
+        """What must stay on one side of a split together with a clip."""
+        return f"clip {clip.id}" if clip.group is None else f"group of clips {clip.group}"
+
+    def check_leaks(self, rows: Sequence[Row], pairs: Sequence[Pair]) -> Iterator[Problem]:
+        """Yield a problem for each clip, or group of the clip manifest, in several splits."""
+        firsts: dict[str, tuple[str, Row]] = {}
+        told: set[str] = set()
+        for row, pair in zip(rows, pairs, strict=True):
+            for clip in (pair.query, pair.candidate):
+                name = self.group_of(clip)
+                split, first = firsts.setdefault(name, (pair.split, row))
+                if split == pair.split or name in told:
+                    continue
+                told.add(name)
+                kind, _, which = name.rpartition(" ") if clip.group is None else (name, "", "")
+                shown = f"{kind} {which!r}".strip() if which else name
+                yield row.problem(
+                    f"{shown} is in {split} (row {first.number}) and {pair.split}; keep all pairs "
+                    "of a source in one split, or set data.allow_shared_clips=true"
+                )
+
+
+__all__ = ["CLIPS_FILE", "Clips", "clips_beside"]

@@ -1,0 +1,342 @@
+"""A user's own pair table to a `PairManifest`: read, checked as a whole, every problem listed."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from coefvq.data.labels import LabelError, parse_label
+from coefvq.data.manifest import ManifestError, Problem
+from coefvq.data.options import share_out
+from coefvq.data.pairs.clip_table import CLIPS_FILE, Clips, clips_beside
+from coefvq.data.pairs.datamodule import PairDataModule
+from coefvq.data.pairs.manifest import PairManifest, pairs_fingerprint
+from coefvq.data.rows import Row, blank, check_groups, take_label, take_splits, unlabelled
+from coefvq.data.splits import SPLITS, hash_split
+from coefvq.data.tables import Table, read_table
+from coefvq.pairs import Pair
+from coefvq.types import InputSpec, TaskSpec
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "sub_"
+"""Columns with this in front of their name are sub-labels; the rest of the name is theirs."""
+
+
+class PairTable:
+    """Pairs from the user's own table, or from one that `coefvq.data.make_pairs` has written.
+
+    Args:
+        train: table (CSV, JSON Lines, Parquet, or a saved Hugging Face dataset folder) with a row
+            per pair.
+        val: another one for validation; None: taken from `train`.
+        test: likewise for the test split.
+        clips: manifest of the clips, with columns `id`, `path`, the text columns and perhaps
+            `group`. None: the list that `make_pairs` puts beside its table, if there is one;
+            otherwise `query` and `candidate` are paths.
+        root: folder that paths are relative to; None: that of the table or manifest they are in.
+        query: column with the clip that is asked about.
+        candidate: column with the clip that it may have been made from.
+        label: column with 1 for a reproduction, 0 for none; empty (in training): unlabelled.
+        sub_labels: columns or patterns; an empty cell is unlabelled.
+        text: text columns of the clip manifest; a column that it lacks is the empty text.
+        split: column that names the split; ignored when `val` or `test` is given, and not needed:
+            without it, pairs that hang together by their clips are assigned by hash.
+        group: column of the table whose groups must stay on one side of a split.
+        val_fraction: share of pairs for validation where no split is given.
+        test_fraction: likewise for the test split.
+        allow_shared_clips: accept clips (or groups of the clip manifest) that are in several
+            splits; figures are then too good.
+        allow_outside_root: accept paths that lead out of `root`.
+        check_files: report files that do not exist as problems.
+        seed: for the assignment by hash.
+        cache_dir: see `coefvq.data.home.cache_home`.
+    """
+
+    def __init__(
+        self,
+        train: str | Path,
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        *,
+        clips: str | Path | None = None,
+        root: str | Path | None = None,
+        query: str = "query",
+        candidate: str = "candidate",
+        label: str = "label",
+        sub_labels: str | Sequence[str] = (PREFIX + "*",),
+        text: Sequence[str] = ("title",),
+        split: str | None = "split",
+        group: str | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        allow_shared_clips: bool = False,
+        allow_outside_root: bool = False,
+        check_files: bool = True,
+        seed: int = 1,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        self.files = {"train": train, "val": val, "test": test}
+        self.clips = clips
+        self.root = None if root is None else Path(root).expanduser().absolute()
+        self.query, self.candidate, self.label = query, candidate, label
+        self.patterns = (sub_labels,) if isinstance(sub_labels, str) else tuple(sub_labels)
+        self.text = tuple(text)
+        self.split, self.group = split, group
+        self.fractions = {"val": val_fraction, "test": test_fraction}
+        self.allow_shared_clips = allow_shared_clips
+        self.allow_outside_root = allow_outside_root
+        self.check_files = check_files
+        self.seed = seed
+        self.cache_dir = cache_dir
+
+    def load(self) -> PairManifest:
+        """Read and check the table.
+
+        Raises:
+            ManifestError: at least one row is wrong; all problems are listed.
+            ValueError: a file or column does not exist.
+        """
+        if self.root is not None and not self.root.is_dir():
+            raise ValueError(f"data.root {str(self.root)!r} is no folder; check the path")
+        tables = {
+            split: read_table(file, self.cache_dir)
+            for split, file in self.files.items()
+            if file is not None
+        }
+        problems: list[Problem] = []
+        clips = Clips(
+            self.root,
+            self.text,
+            allow_outside_root=self.allow_outside_root,
+            check_files=self.check_files,
+            problems=problems,
+        )
+        by_column = len(tables) == 1 and self.split in tables["train"].columns
+        columns = self._sub_columns(tables["train"])
+        rows: list[Row] = []
+        pairs: list[Pair] = []
+        for split, table in tables.items():
+            found = self._rows(table, columns, None if by_column or split == "train" else split)
+            clips.enter(table.file, self.clips or clips_beside(table.file), self.cache_dir)
+            if by_column:
+                take_splits(found, str(self.split), problems)
+            rows += found
+            pairs += [self._pair(row, clips, columns, problems) for row in found]
+        if not by_column:
+            self._assign_splits(rows, pairs, clips, [s for s in SPLITS if s not in tables])
+        file = tables["train"].file
+        task = TaskSpec(self.label, "binary", ("0", "1"))
+        pairs = [
+            dataclasses.replace(
+                pair,
+                split=row.split or "train",
+                label=take_label(row, (self.label,), task, problems),  # type: ignore[arg-type]
+            )
+            for row, pair in zip(rows, pairs, strict=True)
+        ]
+        self._check(rows, pairs, clips, file, problems)
+        if problems:
+            # Clip manifests first, then the tables, each in the order of its rows.
+            place = {table.file: number for number, table in enumerate(tables.values())}
+            raise ManifestError(
+                sorted(problems, key=lambda p: (place.get(p.file, -1), str(p.file), p.row or 0))
+            )
+        names = tuple(name for _, name in columns)
+        manifest = PairManifest(tuple(pairs), task, names, "unset")
+        base = self.root or file.absolute().parent
+        return dataclasses.replace(
+            manifest, fingerprint=pairs_fingerprint(manifest, base, sizes=True)
+        )
+
+    def _sub_columns(self, table: Table) -> list[tuple[str, str]]:
+        """Columns of sub-labels, and what the sub-labels are called."""
+        found: dict[str, None] = {}
+        for pattern in self.patterns:
+            hits = [name for name in table.columns if fnmatch.fnmatchcase(name, pattern)]
+            if not hits and "*" not in pattern:
+                raise ValueError(
+                    f"data.sub_labels names column {pattern!r}, which {table.file} does not have; "
+                    f"its columns are {', '.join(table.columns)}"
+                )
+            found.update(dict.fromkeys(hits))
+        return [(column, column.removeprefix(PREFIX)) for column in found]
+
+    def _rows(
+        self, table: Table, columns: Sequence[tuple[str, str]], split: str | None
+    ) -> list[Row]:
+        wanted = {"query": self.query, "candidate": self.candidate, "label": self.label}
+        if self.group is not None:
+            wanted["group"] = self.group
+        if len(self.files) - list(self.files.values()).count(None) == 1 and self.split not in (
+            None,
+            "split",
+        ):
+            wanted["split"] = str(self.split)
+        for argument, column in wanted.items():
+            if column not in table.columns:
+                raise ValueError(
+                    f"data.{argument} names column {column!r}, which {table.file} does not have; "
+                    f"its columns are {', '.join(table.columns)}"
+                )
+        kept = [*wanted.values(), *(column for column, _ in columns), "id", str(self.split)]
+        some = [name for name in dict.fromkeys(kept) if name in table.columns]
+        return [
+            Row(table.file, number + 1, {name: table.columns[name][number] for name in some}, split)
+            for number in range(len(table))
+        ]
+
+    def _pair(
+        self,
+        row: Row,
+        clips: Clips,
+        columns: Sequence[tuple[str, str]],
+        problems: list[Problem],
+    ) -> Pair:
+        query, candidate = (clips.take(row, name) for name in (self.query, self.candidate))
+        marks: dict[str, float] = {}
+        for column, name in columns:
+            if blank(value := row.cells.get(column)):
+                continue
+            try:
+                marks[name] = float(parse_label(value, "binary", ("0", "1")))  # type: ignore[arg-type]
+            except LabelError as error:
+                problems.append(row.problem(f"{column} {value!r} {error}"))
+        name = row.cells.get("id")
+        group = None if self.group is None else row.cells[self.group]
+        return Pair(
+            id=f"{query.id}+{candidate.id}" if blank(name) else str(name).strip(),
+            query=query,
+            candidate=candidate,
+            sub_labels=marks,
+            group=None if blank(group) else str(group),
+        )
+
+    def _assign_splits(
+        self, rows: list[Row], pairs: list[Pair], clips: Clips, missing: list[str]
+    ) -> None:
+        """Assign pairs without a split; those that share a clip or a group go together."""
+        some = [(row, pair) for row, pair in zip(rows, pairs, strict=True) if row.split is None]
+        if not missing:
+            for row, _ in some:
+                row.split = "train"
+            return
+        root: dict[str, str] = {}
+
+        def find(name: str) -> str:
+            while root.setdefault(name, name) != name:
+                root[name] = root[root[name]]
+                name = root[name]
+            return name
+
+        for _, pair in some:
+            tied = [clips.group_of(pair.query), clips.group_of(pair.candidate)]
+            tied += [f"group {pair.group}"] if pair.group is not None else []
+            for other in tied[1:]:
+                first, second = sorted((find(tied[0]), find(other)))
+                root[second] = first
+        places = hash_split(
+            [find(clips.group_of(pair.query)) for _, pair in some],
+            [not unlabelled(row, (self.label,)) for row, _ in some],
+            val_fraction=self.fractions["val"] if "val" in missing else 0.0,
+            test_fraction=self.fractions["test"] if "test" in missing else 0.0,
+            seed=self.seed,
+        )
+        for (row, _), split in zip(some, places, strict=True):
+            row.split = split
+        _log.info(
+            "no column for the split: pairs that share clips were kept together and assigned by a "
+            "hash and seed %d (%s)",
+            self.seed,
+            ", ".join(f"{places.count(s)} {s}" for s in ("train", *missing)),
+        )
+
+    def _check(
+        self,
+        rows: list[Row],
+        pairs: list[Pair],
+        clips: Clips,
+        file: Path,
+        problems: list[Problem],
+    ) -> None:
+        """What can only be seen with all rows in hand."""
+        names: dict[str, Row] = {}
+        sides: dict[tuple[str, str], Row] = {}
+        for row, pair in zip(rows, pairs, strict=True):
+            two = (pair.query.id, pair.candidate.id)
+            if two[0] == two[1]:
+                problems.append(
+                    row.problem(f"pairs {two[0]!r} with itself; remove it or name another clip")
+                )
+            elif (first := sides.setdefault(two, row)) is not row:
+                problems.append(
+                    row.problem(f"has the query and candidate of {_where(first, row)}; keep one")
+                )
+            elif (first := names.setdefault(pair.id, row)) is not row:
+                problems.append(
+                    row.problem(
+                        f"id {pair.id!r} is taken by {_where(first, row)}; give every pair its own"
+                    )
+                )
+        present = {row.split for row in rows}
+        problems += [
+            Problem(
+                file,
+                None,
+                f"the {split} split is empty; add pairs to it, or give data.{split} or a column "
+                "with the split"
+                + ("" if split == "train" else " (pairs that share clips stay together)"),
+            )
+            for split in SPLITS
+            if split not in present
+        ]
+        train = [row for row in rows if row.split == "train"]
+        if train and all(unlabelled(row, (self.label,)) for row in train):
+            problems.append(Problem(file, None, "no training pair has a label; label some of them"))
+        if self.group is not None:
+            problems.extend(check_groups(rows, self.group))
+        if not self.allow_shared_clips:
+            problems.extend(clips.check_leaks(rows, pairs))
+
+
+def _where(first: Row, row: Row) -> str:
+    return f"row {first.number}" + (f" of {first.file}" if first.file != row.file else "")
+
+
+def pair_data(
+    train: str | Path,
+    *,
+    text: str | Sequence[str] = ("title",),
+    sampling: str = "uniform",
+    train_sampling: str | None = None,
+    on_bad_clip: Literal["error", "skip"] = "error",
+    **options: Any,
+) -> PairDataModule:
+    """Make the data module for the user's own pair table, from flat arguments.
+
+    Args:
+        train: table, see `PairTable`.
+        text: text columns of the clip manifest; the models read them in this order.
+        sampling: frame policy at evaluation.
+        train_sampling: frame policy in training; None: the same.
+        on_bad_clip: see `PairDataModule`; with `"skip"`, missing files are left out, too.
+        **options: any other argument of `PairTable`, `coefvq.types.InputSpec` or
+            `PairDataModule`; `seed` and `cache_dir` go wherever they are known.
+
+    Raises:
+        ValueError: an option is none of these, or has a value that its owner refuses.
+    """
+    fields = (text,) if isinstance(text, str) else tuple(text)
+    own, spec, loading = share_out(options, PairTable, InputSpec, PairDataModule)
+    source = PairTable(train, text=fields, check_files=on_bad_clip == "error", **own)
+    inputs = InputSpec(
+        text_fields=fields, sampling=sampling, train_sampling=train_sampling or sampling, **spec
+    )
+    return PairDataModule(source, inputs, on_bad_clip=on_bad_clip, **loading)
+
+
+__all__ = ["CLIPS_FILE", "PREFIX", "PairTable", "pair_data"]
