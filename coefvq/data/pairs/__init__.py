@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from coefvq.data.pairs.datamodule import PairDataModule
     from coefvq.data.pairs.embedded import ShortformPairs, shortform_pairs
-    from coefvq.data.pairs.table import PairTable, pair_data
+    from coefvq.data.pairs.table import PairTable
+    from coefvq.data.pairs.table_data import pair_data
 
 _PLACES = {
     "PairDataModule": "datamodule",
     "PairTable": "table",
     "ShortformPairs": "embedded",
-    "pair_data": "table",
+    "pair_data": "table_data",
     "shortform_pairs": "embedded",
 }
 

@@ -126,7 +126,7 @@ class Clips:
 
     def group_of(self, clip: Clip) -> str:
         """What must stay on one side of a split together with a clip."""
-        return f"clip {clip.id}" if clip.group is None else f"group of clips {clip.group}"
+        return f"clip {clip.id!r}" if clip.group is None else f"group {clip.group!r} of clips"
 
     def check_leaks(self, rows: Sequence[Row], pairs: Sequence[Pair]) -> Iterator[Problem]:
         """Yield a problem for each clip, or group of the clip manifest, in several splits."""
@@ -139,10 +139,8 @@ class Clips:
                 if split == pair.split or name in told:
                     continue
                 told.add(name)
-                kind, _, which = name.rpartition(" ") if clip.group is None else (name, "", "")
-                shown = f"{kind} {which!r}".strip() if which else name
                 yield row.problem(
-                    f"{shown} is in {split} (row {first.number}) and {pair.split}; keep all pairs "
+                    f"{name} is in {split} (row {first.number}) and {pair.split}; keep all pairs "
                     "of a source in one split, or set data.allow_shared_clips=true"
                 )
 

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 
-from coefvq.data.media import UnreadableClip
+from coefvq.data.media import BadClip, UnreadableClip
 from coefvq.data.pairs.drawing import File
 from coefvq.data.pairs.plan import TRANSFORMATIONS, Plan, draw_plan
 from coefvq.data.pairs.transforms import make_copy, suffix_of
@@ -126,24 +125,24 @@ def plan_copies(
     return made
 
 
-def write_copies(copies: Sequence[Copy], folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Write copies into a folder; runs in the worker processes.
+def write_copies(copies: Sequence[Copy], folder: Path) -> tuple[list[str], list[BadClip]]:
+    """Write copies into a folder, those that are not there; runs in the worker processes.
 
     Returns:
-        A row for each copy that was made, and one reason for each that could not be.
+        Ids of the copies that are there now, and those that could not be made, with the reasons.
     """
     av.logging.set_level(None)
-    rows, reasons = [], []
+    done, bad = [], []
     for copy in copies:
         target = folder / copy.file.path
         try:
             if not target.exists():  # files appear whole: one that is there is done
                 make_copy(copy.original, target, copy.plan, copy.donor)
         except UnreadableClip as error:
-            reasons.append(f"{error.path or copy.original}: {error.reason}")
-            continue
-        rows.append(copy.file.to_dict())
-    return rows, reasons
+            bad.append(BadClip(copy.file.id, error.path or copy.original, error.reason))
+        else:
+            done.append(copy.file.id)
+    return done, bad
 
 
 __all__ = ["GAP", "Copy", "Original", "plan_copies", "write_copies"]

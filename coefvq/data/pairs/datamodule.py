@@ -154,8 +154,7 @@ class PairDataModule(lightning.LightningDataModule):
             "fingerprint": self.fingerprint,
             "splits": splits,
             "skipped": [
-                {"id": bad.id, "path": str(bad.path), "reason": bad.reason}
-                for bad in self.bad_clips
+                {"id": b.id, "path": str(b.path), "reason": b.reason} for b in self.bad_clips
             ],
         }
 

@@ -21,8 +21,8 @@ OVERLAP = 0.2
 """Two copies are a reproduction of each other when they share this much of their source."""
 
 TWO_COPIES = 0.2
-"""How often a negative with another source is of two copies, not of an original and a copy. About
-as often as a reproduction is: that both have been tampered with must say nothing about the label."""
+"""How often a negative with another source is of two copies, not of an original and a copy: about
+as often as a reproduction is. That both have been tampered with must say nothing of the label."""
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,10 @@ def make_block(clips: Path, part: Path, seed: int, number: int) -> int:
     for i, original in enumerate(originals):
         rng = np.random.default_rng([seed, number * BLOCK + i, 7])
         donors = [*originals[:i], *originals[i + 1 :]]
-        made, reasons = write_copies(plan_copies(original, donors, rng, copies=COPIES), clips)
-        assert not reasons, reasons
-        rows += made
+        copies = plan_copies(original, donors, rng, copies=COPIES)
+        _, bad = write_copies(copies, clips)
+        assert not bad, bad
+        rows += [copy.file.to_dict() for copy in copies]
     temporary = part.with_name(f".{part.name}.{os.getpid()}.part")
     pandas.DataFrame(rows).to_parquet(temporary, index=False)
     temporary.replace(part)

@@ -7,19 +7,16 @@ import fnmatch
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 from coefvq.data.labels import LabelError, parse_label
 from coefvq.data.manifest import ManifestError, Problem
-from coefvq.data.options import share_out
-from coefvq.data.pairs.clip_table import CLIPS_FILE, Clips, clips_beside
-from coefvq.data.pairs.datamodule import PairDataModule
+from coefvq.data.pairs.clip_table import Clips, clips_beside
 from coefvq.data.pairs.manifest import PairManifest, pairs_fingerprint
 from coefvq.data.rows import Row, blank, check_groups, take_label, take_splits, unlabelled
 from coefvq.data.splits import SPLITS, hash_split
 from coefvq.data.tables import Table, read_table
 from coefvq.pairs import Pair
-from coefvq.types import InputSpec, TaskSpec
+from coefvq.types import TaskSpec
 
 _log = logging.getLogger(__name__)
 
@@ -172,10 +169,8 @@ class PairTable:
         wanted = {"query": self.query, "candidate": self.candidate, "label": self.label}
         if self.group is not None:
             wanted["group"] = self.group
-        if len(self.files) - list(self.files.values()).count(None) == 1 and self.split not in (
-            None,
-            "split",
-        ):
+        alone = self.files["val"] is None and self.files["test"] is None
+        if alone and self.split not in (None, "split"):
             wanted["split"] = str(self.split)
         for argument, column in wanted.items():
             if column not in table.columns:
@@ -307,36 +302,4 @@ def _where(first: Row, row: Row) -> str:
     return f"row {first.number}" + (f" of {first.file}" if first.file != row.file else "")
 
 
-def pair_data(
-    train: str | Path,
-    *,
-    text: str | Sequence[str] = ("title",),
-    sampling: str = "uniform",
-    train_sampling: str | None = None,
-    on_bad_clip: Literal["error", "skip"] = "error",
-    **options: Any,
-) -> PairDataModule:
-    """Make the data module for the user's own pair table, from flat arguments.
-
-    Args:
-        train: table, see `PairTable`.
-        text: text columns of the clip manifest; the models read them in this order.
-        sampling: frame policy at evaluation.
-        train_sampling: frame policy in training; None: the same.
-        on_bad_clip: see `PairDataModule`; with `"skip"`, missing files are left out, too.
-        **options: any other argument of `PairTable`, `coefvq.types.InputSpec` or
-            `PairDataModule`; `seed` and `cache_dir` go wherever they are known.
-
-    Raises:
-        ValueError: an option is none of these, or has a value that its owner refuses.
-    """
-    fields = (text,) if isinstance(text, str) else tuple(text)
-    own, spec, loading = share_out(options, PairTable, InputSpec, PairDataModule)
-    source = PairTable(train, text=fields, check_files=on_bad_clip == "error", **own)
-    inputs = InputSpec(
-        text_fields=fields, sampling=sampling, train_sampling=train_sampling or sampling, **spec
-    )
-    return PairDataModule(source, inputs, on_bad_clip=on_bad_clip, **loading)
-
-
-__all__ = ["CLIPS_FILE", "PREFIX", "PairTable", "pair_data"]
+__all__ = ["PREFIX", "PairTable"]

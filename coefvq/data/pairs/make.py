@@ -1,0 +1,364 @@
+"""Labelled pairs from any clips: transformed copies beside a table that says what is what."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas
+
+from coefvq.data.clip_list import list_clips
+from coefvq.data.media import BadClip, UnreadableClip
+from coefvq.data.pairs.copies import Copy, Original, plan_copies, write_copies
+from coefvq.data.pairs.drawing import Counts, File, draw_pairs, pair_row
+from coefvq.data.pairs.films import look_at
+from coefvq.data.pairs.jobs import run_jobs
+from coefvq.data.pairs.paths import CLIPS_FILE, clips_folder
+from coefvq.data.pairs.plan import TRANSFORMATIONS
+from coefvq.data.splits import SPLITS, hash_split
+from coefvq.data.tables import read_table
+from coefvq.types import Clip
+
+_log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the recipe; copies made by another one are not taken for this one's."""
+
+SKIPPED_FILE = "skipped.csv"
+"""In the folder of copies: what could not be read, and why."""
+
+_WRITERS = {
+    ".parquet": lambda table, file: table.to_parquet(file, index=False),
+    ".csv": lambda table, file: table.to_csv(file, index=False),
+    ".jsonl": lambda table, file: table.to_json(file, orient="records", lines=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class MadePairs:
+    """What `make_pairs` made.
+
+    Args:
+        table: the rows of the pair table.
+        clips: the rows of the clip manifest.
+        skipped: originals that cannot be read, and copies that could not be made.
+    """
+
+    table: pandas.DataFrame
+    clips: pandas.DataFrame
+    skipped: tuple[BadClip, ...]
+
+
+def make_pairs(
+    clips: str | Path,
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    text: Sequence[str] = ("title",),
+    copies: int = 3,
+    least: int = 1,
+    most: int = 3,
+    transformations: Sequence[str] | None = None,
+    segment_share: float = 0.5,
+    counts: Counts | None = None,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    split: str | None = None,
+    seed: int = 1,
+    on_bad_clip: Literal["skip", "error"] = "skip",
+    workers: int | None = None,
+) -> MadePairs:
+    """Make labelled pairs from a folder of clips.
+
+    Every clip is a source. Sources are assigned to splits first; copies take what they need of
+    other clips from their own split, and pairs are drawn inside each split, so no source is on two
+    sides of one. Files in one folder that differ in their suffix only (`a.mp4`, `a.webm`) are taken
+    for the same content, as are rows of a manifest that agree in a column `content`: they are
+    reproductions of each other, and the first stands for all. A column `group` keeps sources
+    together in a split. Choices and labels follow from the seed; bytes of files vary with the
+    encoders' versions.
+
+    Args:
+        clips: a folder (every video file below it), or a manifest with columns `id` and `path`.
+        out: the table: `.parquet`, `.csv` or `.jsonl`. `<out>.clips/` holds the copies, the list of
+            all clips, and the list of what was skipped. A killed call goes on where it was.
+        root: where a manifest's paths start; None: the manifest's folder.
+        text: text columns of the manifest; the first is the one that is rewritten.
+        copies: copies of each source.
+        least: fewest transformations that one copy combines.
+        most: most of them.
+        transformations: names out of `coefvq.data.pairs.plan.TRANSFORMATIONS`; None: all.
+        segment_share: share of the sources of which two copies show disjoint parts.
+        counts: pairs of each source; None: those of `Counts`.
+        val_fraction: share of the sources for validation.
+        test_fraction: likewise for the test split.
+        split: put all pairs into this split instead.
+        seed: another seed, other choices.
+        on_bad_clip: `"skip"` leaves out what cannot be read and lists it; `"error"` stops.
+        workers: processes; None: one per core, at most 8.
+
+    Raises:
+        ValueError: `out` exists or has another ending, an option is impossible, the folder beside
+            `out` belongs to another call, too few clips can be read, or `on_bad_clip="error"` and
+            one cannot.
+    """
+    out = Path(out).absolute()
+    chosen = tuple(TRANSFORMATIONS if transformations is None else transformations)
+    _check(out, copies, least, most, chosen, segment_share, split, on_bad_clip)
+    found = list_clips(clips, root=root, text=text)
+    folder = clips_folder(out)
+    settings = [VERSION, copies, least, most, chosen, segment_share, val_fraction, test_fraction]
+    _enter(folder, [*settings, split, seed, list(text)], found)
+
+    jobs = [(clip.id, clip.path) for clip in found]
+    looks = dict(run_jobs(_look, jobs, "Looking at clips", workers))
+    skipped = [BadClip(c.id, c.path, looks[c.id]) for c in found if isinstance(looks[c.id], str)]
+    _stop_at(skipped, on_bad_clip)
+    good = [clip for clip in found if not isinstance(looks[clip.id], str)]
+    content, group = _contents(good, clips)
+    firsts = list({content[clip.id]: clip for clip in reversed(good)}.values())[::-1]
+    if len(firsts) < (2 if split else 6):
+        raise ValueError(
+            f"clips={clips} has {len(firsts)} different clips that can be read; negatives need "
+            f"others, so give at least {2 if split else 6}"
+        )
+    places = _places(firsts, group, split, val_fraction, test_fraction, seed)
+
+    originals: dict[str, Original] = {}
+    files: list[File] = []
+    for number, clip in enumerate(good):
+        file = File(
+            id=clip.id,
+            path=str(clip.path),
+            source=content[clip.id],
+            original=True,
+            kind=str(clip.path.parent),
+            title=clip.text.get(text[0], "") if text else "",
+            heard=content[clip.id] if looks[clip.id][0] else "",
+            split=places[content[clip.id]],
+        )
+        files.append(file)
+        if clip in firsts:
+            name = f"{number:06d}-{_slug(clip.path.stem)}"
+            originals[clip.id] = Original(file, clip.path, name, *looks[clip.id])
+    planned = [
+        plan_copies(
+            original,
+            [
+                o
+                for o in originals.values()
+                if o.file.split == original.file.split and o is not original
+            ],
+            np.random.default_rng([seed, _number(original.file.id)]),
+            copies=copies,
+            least=least,
+            most=most,
+            segment_share=segment_share,
+            among=chosen,
+        )
+        for original in originals.values()
+    ]
+    if taken := {copy.file.id for some in planned for copy in some} & {clip.id for clip in found}:
+        raise ValueError(f"a copy would have the id {min(taken)!r}, which a clip has; rename it")
+    done: set[str] = set()
+    for names, reasons in run_jobs(
+        write_copies, [(some, folder) for some in planned], "Making copies", workers
+    ):
+        done.update(names)
+        skipped += reasons
+        _stop_at(reasons, on_bad_clip)
+    made = [copy for some in planned for copy in some if copy.file.id in done]
+    return _write(out, folder, files, made, {c.id: c for c in good}, tuple(text), counts, seed,
+                  chosen, skipped)  # fmt: skip
+
+
+def _write(
+    out: Path,
+    folder: Path,
+    files: list[File],
+    made: list[Copy],
+    clips: dict[str, Clip],
+    text: tuple[str, ...],
+    counts: Counts | None,
+    seed: int,
+    names: Sequence[str],
+    skipped: list[BadClip],
+) -> MadePairs:
+    """Draw the pairs and write the three tables, that of the pairs last."""
+    copied = {copy.file.source for copy in made}
+    usable = [f for f in [*files, *(copy.file for copy in made)] if f.source in copied]
+    rows: list[dict[str, Any]] = []
+    for number, split in enumerate(SPLITS):
+        some = [file for file in usable if file.split == split]
+        drawn = draw_pairs(some, np.random.default_rng([seed, number]), counts)
+        rows += [pair_row(len(rows) + i, pair, names, split) for i, pair in enumerate(drawn)]
+    if not rows:
+        raise ValueError(f"no copy of any clip could be made, so there are no pairs; see {folder}")
+    table = pandas.DataFrame(rows)
+    subs = [name for name in table.columns if name.startswith("sub_")]
+    table[subs] = table[subs].astype("Int8")
+    plans = {copy.file.id: (copy.original, copy.plan.to_dict()) for copy in made}
+    firsts = {str(clip.path): clip for clip in clips.values()}
+    listed = []
+    for file in usable:
+        source = clips.get(file.id) or firsts[str(plans[file.id][0])]
+        words = {name: source.text.get(name, "") for name in text} | (
+            {text[0]: file.title} if text else {}
+        )
+        row = {name: value for name, value in file.to_dict().items() if name != "title"}
+        plan = json.dumps(plans[file.id][1]) if file.id in plans else None
+        listed.append({**row, **words, "group": file.source, "plan": plan})
+    listing = pandas.DataFrame(listed)
+    _put(listing, folder / CLIPS_FILE)
+    bad = [{"id": b.id, "path": str(b.path), "reason": b.reason} for b in skipped]
+    _put(pandas.DataFrame(bad, columns=["id", "path", "reason"]), folder / SKIPPED_FILE)
+    _put(table, out)
+    return MadePairs(table, listing, tuple(skipped))
+
+
+def _check(
+    out: Path,
+    copies: int,
+    least: int,
+    most: int,
+    chosen: Sequence[str],
+    segment_share: float,
+    split: str | None,
+    on_bad_clip: str,
+) -> None:
+    if on_bad_clip not in ("skip", "error"):
+        raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"split is one of {', '.join(SPLITS)} or null, got {split!r}")
+    if strangers := [name for name in chosen if name not in TRANSFORMATIONS]:
+        raise ValueError(
+            f"transformations {', '.join(strangers)} are unknown; choose from "
+            f"{', '.join(TRANSFORMATIONS)}"
+        )
+    if copies < 1 or not 1 <= least <= most or not 0 <= segment_share <= 1:
+        raise ValueError(
+            "copies and least must be at least 1, most at least least, and segment_share in "
+            f"[0, 1]; got copies={copies}, least={least}, most={most}, "
+            f"segment_share={segment_share}"
+        )
+    if out.suffix not in _WRITERS:
+        raise ValueError(f"out={out} must end in {', '.join(_WRITERS)}")
+    if out.exists():
+        raise ValueError(f"out={out} exists; give another name, or remove it and {out}.clips")
+
+
+def _enter(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> None:
+    """Make the folder of copies, or see that it is an earlier call's of the same kind."""
+    listing = [
+        [c.id, str(c.path), c.path.stat().st_size if c.path.is_file() else None, dict(c.text)]
+        for c in clips
+    ]
+    content = json.dumps([settings, listing], sort_keys=True)
+    stamp = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    file = folder / "stamp"
+    if folder.exists() and not file.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is there and is not ours; move it or give another out")
+    folder.mkdir(parents=True, exist_ok=True)
+    if file.exists() and file.read_text() != stamp:
+        raise ValueError(
+            f"{folder} holds copies of other clips or with other settings; remove it or give "
+            "another out"
+        )
+    file.write_text(stamp)
+    for leftover in folder.glob(".*.part"):  # of a call that was killed
+        leftover.unlink(missing_ok=True)
+
+
+def _look(name: str, path: Path) -> tuple[str, tuple[bool, float] | str]:
+    """Whether a clip has sound and how long it is, or why it cannot be read."""
+    try:
+        film = look_at(path)
+    except UnreadableClip as error:
+        return name, error.reason
+    return name, (film.sound_rate > 0, film.seconds)
+
+
+def _stop_at(bad: Sequence[BadClip], on_bad_clip: str) -> None:
+    if bad and on_bad_clip == "error":
+        raise ValueError(
+            f"clip {bad[0].id} ({bad[0].path}) cannot be read: {bad[0].reason}; repair or remove "
+            "it, or set on_bad_clip=skip"
+        )
+
+
+def _contents(clips: Sequence[Clip], source: str | Path) -> tuple[dict[str, str], dict[str, str]]:
+    """By clip: the name of its content, and by content what it must share a split with."""
+    path = Path(source)
+    columns: dict[str, dict[str, str]] = {"content": {}, "group": {}}
+    if not path.is_dir():
+        table = read_table(path).columns
+        for name, cells in columns.items():
+            pairs = zip(table["id"], table.get(name, []), strict=False)
+            cells |= {str(k).strip(): str(v) for k, v in pairs if v not in (None, "")}
+    content: dict[str, str] = {}
+    names: dict[Any, str] = {}
+    for clip in clips:
+        key: Any = columns["content"].get(clip.id)
+        if key is None:
+            key = (clip.path.parent, clip.path.stem) if path.is_dir() else clip.id
+        # A content is called after its first clip.
+        content[clip.id] = names.setdefault((type(key), key), clip.id)
+    group: dict[str, str] = {}
+    for clip in clips:
+        group.setdefault(content[clip.id], columns["group"].get(clip.id, f"id {content[clip.id]}"))
+    return content, group
+
+
+def _places(
+    firsts: Sequence[Clip],
+    group: dict[str, str],
+    split: str | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> dict[str, str]:
+    """The split of every source."""
+    if split is not None:
+        return {clip.id: split for clip in firsts}
+    places = hash_split(
+        [group[clip.id] for clip in firsts],
+        [True] * len(firsts),
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+    for name, count in Counter(places).items():
+        if count < 2:
+            _log.warning(
+                "the %s split has one source, so its only negatives are parts of it; give more "
+                "clips or a larger fraction",
+                name,
+            )
+    return {clip.id: place for clip, place in zip(firsts, places, strict=True)}
+
+
+def _slug(text: str) -> str:
+    """A name that is a plain file name everywhere."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text)[:40].strip("_") or "clip"
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
+
+
+def _put(table: pandas.DataFrame, file: Path) -> None:
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    _WRITERS[file.suffix](table, part)
+    part.replace(file)
+
+
+__all__ = ["SKIPPED_FILE", "MadePairs", "make_pairs"]
