@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +15,15 @@ import numpy as np
 import pandas
 
 from coefvq.data.clip_list import list_clips
-from coefvq.data.media import BadClip, UnreadableClip
+from coefvq.data.media import BadClip
 from coefvq.data.pairs.copies import Copy, Original, plan_copies, write_copies
 from coefvq.data.pairs.drawing import Counts, File, draw_pairs, pair_row
-from coefvq.data.pairs.films import look_at
 from coefvq.data.pairs.jobs import run_jobs
 from coefvq.data.pairs.paths import CLIPS_FILE, clips_folder
 from coefvq.data.pairs.plan import TRANSFORMATIONS
-from coefvq.data.splits import SPLITS, hash_split
-from coefvq.data.tables import read_table
+from coefvq.data.pairs.sources import contents, look, places
+from coefvq.data.splits import SPLITS
 from coefvq.types import Clip
-
-_log = logging.getLogger(__name__)
 
 VERSION = 1
 """Of the recipe; copies made by another one are not taken for this one's."""
@@ -120,18 +115,18 @@ def make_pairs(
     _enter(folder, [*settings, split, seed, list(text)], found)
 
     jobs = [(clip.id, clip.path) for clip in found]
-    looks = dict(run_jobs(_look, jobs, "Looking at clips", workers))
+    looks = dict(run_jobs(look, jobs, "Looking at clips", workers))
     skipped = [BadClip(c.id, c.path, looks[c.id]) for c in found if isinstance(looks[c.id], str)]
     _stop_at(skipped, on_bad_clip)
     good = [clip for clip in found if not isinstance(looks[clip.id], str)]
-    content, group = _contents(good, clips)
+    content, group = contents(good, clips)
     firsts = list({content[clip.id]: clip for clip in reversed(good)}.values())[::-1]
     if len(firsts) < (2 if split else 6):
         raise ValueError(
             f"clips={clips} has {len(firsts)} different clips that can be read; negatives need "
             f"others, so give at least {2 if split else 6}"
         )
-    places = _places(firsts, group, split, val_fraction, test_fraction, seed)
+    place = places(firsts, group, split, val_fraction, test_fraction, seed)
 
     originals: dict[str, Original] = {}
     files: list[File] = []
@@ -144,7 +139,7 @@ def make_pairs(
             kind=str(clip.path.parent),
             title=clip.text.get(text[0], "") if text else "",
             heard=content[clip.id] if looks[clip.id][0] else "",
-            split=places[content[clip.id]],
+            split=place[content[clip.id]],
         )
         files.append(file)
         if clip in firsts:
@@ -278,72 +273,12 @@ def _enter(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _look(name: str, path: Path) -> tuple[str, tuple[bool, float] | str]:
-    """Whether a clip has sound and how long it is, or why it cannot be read."""
-    try:
-        film = look_at(path)
-    except UnreadableClip as error:
-        return name, error.reason
-    return name, (film.sound_rate > 0, film.seconds)
-
-
 def _stop_at(bad: Sequence[BadClip], on_bad_clip: str) -> None:
     if bad and on_bad_clip == "error":
         raise ValueError(
             f"clip {bad[0].id} ({bad[0].path}) cannot be read: {bad[0].reason}; repair or remove "
             "it, or set on_bad_clip=skip"
         )
-
-
-def _contents(clips: Sequence[Clip], source: str | Path) -> tuple[dict[str, str], dict[str, str]]:
-    """By clip: the name of its content, and by content what it must share a split with."""
-    path = Path(source)
-    columns: dict[str, dict[str, str]] = {"content": {}, "group": {}}
-    if not path.is_dir():
-        table = read_table(path).columns
-        for name, cells in columns.items():
-            pairs = zip(table["id"], table.get(name, []), strict=False)
-            cells |= {str(k).strip(): str(v) for k, v in pairs if v not in (None, "")}
-    content: dict[str, str] = {}
-    names: dict[Any, str] = {}
-    for clip in clips:
-        key: Any = columns["content"].get(clip.id)
-        if key is None:
-            key = (clip.path.parent, clip.path.stem) if path.is_dir() else clip.id
-        # A content is called after its first clip.
-        content[clip.id] = names.setdefault((type(key), key), clip.id)
-    group: dict[str, str] = {}
-    for clip in clips:
-        group.setdefault(content[clip.id], columns["group"].get(clip.id, f"id {content[clip.id]}"))
-    return content, group
-
-
-def _places(
-    firsts: Sequence[Clip],
-    group: dict[str, str],
-    split: str | None,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-) -> dict[str, str]:
-    """The split of every source."""
-    if split is not None:
-        return {clip.id: split for clip in firsts}
-    places = hash_split(
-        [group[clip.id] for clip in firsts],
-        [True] * len(firsts),
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-    )
-    for name, count in Counter(places).items():
-        if count < 2:
-            _log.warning(
-                "the %s split has one source, so its only negatives are parts of it; give more "
-                "clips or a larger fraction",
-                name,
-            )
-    return {clip.id: place for clip, place in zip(firsts, places, strict=True)}
 
 
 def _slug(text: str) -> str:

@@ -106,13 +106,8 @@ class PairTable:
             if file is not None
         }
         problems: list[Problem] = []
-        clips = Clips(
-            self.root,
-            self.text,
-            allow_outside_root=self.allow_outside_root,
-            check_files=self.check_files,
-            problems=problems,
-        )
+        options = {"allow_outside_root": self.allow_outside_root, "check_files": self.check_files}
+        clips = Clips(self.root, self.text, problems=problems, **options)
         by_column = len(tables) == 1 and self.split in tables["train"].columns
         columns = self._sub_columns(tables["train"])
         rows: list[Row] = []
@@ -144,11 +139,9 @@ class PairTable:
                 sorted(problems, key=lambda p: (place.get(p.file, -1), str(p.file), p.row or 0))
             )
         names = tuple(name for _, name in columns)
-        manifest = PairManifest(tuple(pairs), task, names, "unset")
+        made = PairManifest(tuple(pairs), task, names, "unset")
         base = self.root or file.absolute().parent
-        return dataclasses.replace(
-            manifest, fingerprint=pairs_fingerprint(manifest, base, sizes=True)
-        )
+        return dataclasses.replace(made, fingerprint=pairs_fingerprint(made, base, sizes=True))
 
     def _sub_columns(self, table: Table) -> list[tuple[str, str]]:
         """Columns of sub-labels, and what the sub-labels are called."""
@@ -283,8 +276,7 @@ class PairTable:
                 file,
                 None,
                 f"the {split} split is empty; add pairs to it, or give data.{split} or a column "
-                "with the split"
-                + ("" if split == "train" else " (pairs that share clips stay together)"),
+                "for the split (without one, pairs that share clips stay together)",
             )
             for split in SPLITS
             if split not in present

@@ -1,0 +1,101 @@
+"""From a list of clips to sources: what can be read, what shows the same, what goes where."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from coefvq.data.media import UnreadableClip
+from coefvq.data.pairs.films import look_at
+from coefvq.data.splits import hash_split
+from coefvq.data.tables import read_table
+from coefvq.types import Clip
+
+_log = logging.getLogger(__name__)
+
+
+def look(name: str, path: Path) -> tuple[str, tuple[bool, float] | str]:
+    """Whether a clip has sound and how long it is, or why it cannot be read."""
+    try:
+        film = look_at(path)
+    except UnreadableClip as error:
+        return name, error.reason
+    return name, (film.sound_rate > 0, film.seconds)
+
+
+def contents(clips: Sequence[Clip], source: str | Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Tell which clips show the same, and which must stay together in a split.
+
+    Args:
+        clips: those that can be read.
+        source: folder or manifest that they were listed from.
+
+    Returns:
+        The name of its content for each clip's id, which is the id of the first clip that shows
+        it; and a group for the name of each content.
+    """
+    path = Path(source)
+    columns: dict[str, dict[str, str]] = {"content": {}, "group": {}}
+    if not path.is_dir():
+        table = read_table(path).columns
+        for name, cells in columns.items():
+            pairs = zip(table["id"], table.get(name, []), strict=False)
+            cells |= {str(k).strip(): str(v) for k, v in pairs if v not in (None, "")}
+    content: dict[str, str] = {}
+    names: dict[Any, str] = {}
+    for clip in clips:
+        key: Any = columns["content"].get(clip.id)
+        if key is None:
+            key = (clip.path.parent, clip.path.stem) if path.is_dir() else clip.id
+        # A content is called after its first clip.
+        content[clip.id] = names.setdefault((type(key), key), clip.id)
+    group: dict[str, str] = {}
+    for clip in clips:
+        group.setdefault(content[clip.id], columns["group"].get(clip.id, f"id {content[clip.id]}"))
+    return content, group
+
+
+def places(
+    firsts: Sequence[Clip],
+    group: dict[str, str],
+    split: str | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> dict[str, str]:
+    """Assign every source to a split.
+
+    Args:
+        firsts: one clip of each content.
+        group: of each content.
+        split: where all go; None: by a hash.
+        val_fraction: share of the sources for validation.
+        test_fraction: likewise for the test split.
+        seed: of the hash.
+
+    Returns:
+        Splits by the name of the content.
+    """
+    if split is not None:
+        return {clip.id: split for clip in firsts}
+    places = hash_split(
+        [group[clip.id] for clip in firsts],
+        [True] * len(firsts),
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+    for name, count in Counter(places).items():
+        if count < 2:
+            _log.warning(
+                "the %s split has one source, so its only negatives are parts of it; give more "
+                "clips or a larger fraction",
+                name,
+            )
+    return {clip.id: place for clip, place in zip(firsts, places, strict=True)}
+
+
+__all__ = ["contents", "look", "places"]
