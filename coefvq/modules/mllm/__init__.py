@@ -1,0 +1,1 @@
+"""Multimodal language models: frames, sound and text become one causal sequence."""

@@ -1,0 +1,176 @@
+"""The order of things in a causal sequence: words, and slots for what a clip brings along."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+SlotKind = Literal["video", "audio", "text"]
+"""What of a clip stands in a slot."""
+
+SLOT = re.compile(r"\{([^{}]*)\}")
+
+
+class PromptTokenizer(Protocol):
+    """What is asked of a tokenizer here: Hugging Face's own `encode`."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the sequence.
+
+    Args:
+        kind: what stands there.
+        clip: of which clip, from 0.
+    """
+
+    kind: SlotKind
+    clip: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """A part of the prompt.
+
+    Args:
+        ids: its token ids.
+    """
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A layout whose words have been turned into token ids; saved with the model.
+
+    Args:
+        layout: words and slots, as `parse_layout` reads them.
+        ids: token ids of each part that is words, in order.
+        answer_ids: ids of the two answer words; None for a read-out without words.
+    """
+
+    layout: str
+    ids: tuple[tuple[int, ...], ...] = ()
+    answer_ids: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(tuple(part) for part in self.ids))
+        if self.answer_ids is not None:
+            object.__setattr__(self, "answer_ids", tuple(self.answer_ids))
+
+    def parts(self) -> tuple[Words | Slot, ...]:
+        """What the sequence is made of, in order."""
+        ids = iter(self.ids)
+        return tuple(
+            part if isinstance(part, Slot) else Words(next(ids))
+            for part in parse_layout(self.layout)
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Prompt:
+        """Make a prompt from what `dataclasses.asdict` gave."""
+        return cls(**values)
+
+
+def parse_layout(layout: str) -> tuple[str | Slot, ...]:
+    """Split a layout into words and slots.
+
+    Slots are `{video}`, `{audio}` and `{text}` for one clip, with `_1` and `_2` for two. White
+    space beside slots does not count.
+
+    Raises:
+        ValueError: an unknown slot, a slot that stands twice, or no slot at all.
+
+    Example:
+        >>> parse_layout("Same? {video_1} and {video_2}")
+        ('Same?', Slot(kind='video', clip=0), 'and', Slot(kind='video', clip=1))
+    """
+    parts: list[str | Slot] = []
+    for place, piece in enumerate(SLOT.split(layout)):
+        if place % 2 == 0:
+            if piece.strip():
+                parts.append(piece.strip())
+            continue
+        kind, _, number = piece.partition("_")
+        if kind not in get_args(SlotKind) or number not in ("", "1", "2"):
+            raise ValueError(
+                f"layout has an unknown slot {{{piece}}}; use "
+                f"{', '.join(f'{{{kind}}}' for kind in get_args(SlotKind))}, with _1 or _2 "
+                "where there are two clips"
+            )
+        slot = Slot(kind, int(number or 1) - 1)  # type: ignore[arg-type]
+        if slot in parts:
+            raise ValueError(f"layout has the slot {{{piece}}} twice; a slot stands once")
+        parts.append(slot)
+    if not any(isinstance(part, Slot) for part in parts):
+        raise ValueError(f"layout {layout!r} has no slot; put at least {{video}} into it")
+    return tuple(parts)
+
+
+def make_prompt(
+    layout: str,
+    tokenizer: PromptTokenizer | None,
+    *,
+    vocab_size: int,
+    answer_words: Sequence[str] | None = None,
+) -> Prompt:
+    """Turn the words of a layout into token ids, once, when a model is made.
+
+    Args:
+        layout: see `parse_layout`.
+        tokenizer: the language model's; None: only for a layout without words.
+        vocab_size: V of the language model.
+        answer_words: the words for 1 and 0 whose token ids the read-out needs; None: not needed.
+
+    Raises:
+        ValueError: words without a tokenizer, an answer word that is not one token, or a token
+            that the language model does not know.
+    """
+    words = [part for part in parse_layout(layout) if isinstance(part, str)]
+    if tokenizer is None:
+        if words or answer_words is not None:
+            raise ValueError(
+                f"the prompt's words {words or list(answer_words or ())} need a tokenizer, got "
+                "None; give the tokenizer of the language model, or a layout of slots alone"
+            )
+        return Prompt(layout)
+    ids = [tuple(tokenizer.encode(text, add_special_tokens=False)) for text in words]
+    answers = None
+    if answer_words is not None:
+        answers = []
+        for word in answer_words:
+            tokens = tokenizer.encode(word, add_special_tokens=False)
+            if len(tokens) != 1:
+                raise ValueError(
+                    f"answer word {word!r} is {len(tokens)} tokens for this tokenizer, a yes/no "
+                    "read-out needs one; choose other answer_words or read_out='head'"
+                )
+            answers.append(tokens[0])
+        if answers[0] == answers[1]:
+            raise ValueError(
+                f"answer words {tuple(answer_words)} are one and the same token for this "
+                "tokenizer; choose other answer_words or read_out='head'"
+            )
+    largest = max((i for part in [*ids, answers or ()] for i in part), default=-1)
+    if largest >= vocab_size:
+        raise ValueError(
+            f"the tokenizer gives token {largest}, the language model knows {vocab_size}; "
+            "give the tokenizer that belongs to the language model or raise vocab_size"
+        )
+    return Prompt(layout, tuple(ids), None if answers is None else (answers[0], answers[1]))
+
+
+__all__ = [
+    "Prompt",
+    "PromptTokenizer",
+    "Slot",
+    "SlotKind",
+    "Words",
+    "make_prompt",
+    "parse_layout",
+]
