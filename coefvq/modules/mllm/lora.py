@@ -18,13 +18,13 @@ ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def target_pattern(language_path: str, settings: LoraSettings) -> str:
-    """Name the linear layers of the language model's blocks, and of nothing else.
+    r"""Name the linear layers of the language model's blocks, and of nothing else.
 
     Vision towers use the same names for their layers, so names alone would adapt those too.
 
     Example:
         >>> target_pattern("model.lm", LoraSettings(targets=("q_proj", "v_proj")))
-        'model\\\\.lm\\\\.layers\\\\..*\\\\.(?:q_proj|v_proj)'
+        'model\\.lm\\.layers\\..*\\.(?:q_proj|v_proj)'
     """
     names = "|".join(re.escape(name) for name in settings.targets)
     return rf"{re.escape(language_path)}\.layers\..*\.(?:{names})"
