@@ -125,7 +125,11 @@ class MLLM(nn.Module):
         if self.audio is not None:
             self.audio.tower.requires_grad_(config.train_audio)
         if config.gradient_checkpointing:
-            backbone.language.gradient_checkpointing_enable({"use_reentrant": False})
+            # transformers 5.23 has renamed it, with a warning at the old name.
+            language: Any = backbone.language
+            old = "gradient_checkpointing_enable"
+            enable = getattr(language, "activation_checkpointing_enable", None)
+            (enable or getattr(language, old))({"use_reentrant": False})
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; frozen towers stay in eval mode, so that their dropout is off."""
