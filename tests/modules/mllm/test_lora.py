@@ -23,9 +23,7 @@ from coefvq.modules.mllm.lora import (
 def adapted(rank=2):
     torch.manual_seed(0)
     backbone = open_backbone(small_backbone()).eval()
-    wrapper = add_lora(
-        backbone.model, LoraSettings(rank=rank, dropout=0.0), backbone.language_path
-    )
+    wrapper = add_lora(backbone.model, LoraSettings(rank=rank, dropout=0.0), backbone.language_path)
     return backbone, wrapper
 
 

@@ -53,9 +53,7 @@ def test_words_without_a_tokenizer_are_refused():
 
 def test_an_answer_of_several_tokens_is_refused():
     with pytest.raises(ValueError, match="'no' is 2 tokens"):
-        make_prompt(
-            "{video}", LetterTokenizer("yes"), vocab_size=60, answer_words=("yes", "no")
-        )
+        make_prompt("{video}", LetterTokenizer("yes"), vocab_size=60, answer_words=("yes", "no"))
 
 
 def test_answers_that_are_one_token_are_refused():
