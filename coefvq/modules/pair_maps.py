@@ -99,10 +99,11 @@ class LearnedMaps(nn.Module):
         Returns:
             Two (B, E, N, channels).
         """
-        both = []
-        for side in (self.query, self.candidate):
-            both.append(torch.stack([m(sequences[:, i]) for i, m in enumerate(side)], dim=1))
-        return both[0], both[1]
+        query, candidate = (
+            torch.stack([linear(sequences[:, i]) for i, linear in enumerate(side)], dim=1)
+            for side in (self.query, self.candidate)
+        )
+        return query, candidate
 
     def forward(
         self, query: Tensor, candidate: Tensor, query_mask: Tensor, candidate_mask: Tensor
