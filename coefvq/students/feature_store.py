@@ -178,6 +178,7 @@ class FeatureStore:
         draft = self.folder / f"draft-{name}"
         try:
             draft.mkdir(parents=True)
+            columns = []
             for f in dataclasses.fields(features):
                 value = getattr(features, f.name)
                 if value is None:
@@ -186,7 +187,9 @@ class FeatureStore:
                 if value.is_floating_point():
                     array = array.astype(DTYPES[self.dtype])
                 np.save(draft / f"{f.name}.npy", array)
-            (draft / "index.json").write_text(json.dumps({"clips": list(self._pending)}))
+                columns.append(f.name)
+            index = {"clips": list(self._pending), "columns": columns}
+            (draft / "index.json").write_text(json.dumps(index))
             draft.rename(self.folder / f"shard-{name}")
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
@@ -253,12 +256,14 @@ def _rows(batch: Batch, rows: list[int]) -> Batch:
 def _read_index(shard: Path) -> list[str]:
     """Ids of a shard; none where somebody has damaged it."""
     try:
-        clips = json.loads((shard / "index.json").read_text())["clips"]
-        for file in shard.glob("*.npy"):
-            if len(np.load(file, mmap_mode="r", allow_pickle=False)) != len(clips):
+        index = json.loads((shard / "index.json").read_text())
+        clips = list(index["clips"])
+        for name in index["columns"]:
+            column = np.load(shard / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            if len(column) != len(clips):
                 return []
-        return list(clips) if (shard / "video.npy").is_file() else []
-    except (OSError, ValueError, KeyError):
+        return clips
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return []
 
 
