@@ -21,7 +21,7 @@ from coefvq.students.pair_scorer import prepare_clips, score_pairs
 from coefvq.types import Batch
 
 pytestmark = pytest.mark.benchmark
-ROUNDS = 5
+ROUNDS = 3
 
 
 def tiny():
