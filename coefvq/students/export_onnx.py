@@ -81,7 +81,9 @@ def export_onnx(model: MatchLite, folder: str | Path) -> tuple[Path, Path]:
 
     sides = [f"{side}_{name}" for side in ("query", "candidate") for name in PREPARED]
     answers = ("logits", "features", "sub_logits")[: 3 if model.num_sub_labels else 2]
-    _export(_PairGraph(model).eval(), prepared + prepared, tuple(sides), answers, folder / PAIR)
+    # Not the same tensors twice: the exporter would take the two sides for one.
+    both = prepared + tuple(tensor.clone() for tensor in prepared)
+    _export(_PairGraph(model).eval(), both, tuple(sides), answers, folder / PAIR)
     return folder / CLIP, folder / PAIR
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -183,6 +184,11 @@ class MatchLite(PretrainedMixin, nn.Module):
         if store is not None:
             store.check(self.encoder)
         self._store = store
+
+    def _load_weights(self, folder: str | Path) -> None:
+        super()._load_weights(folder)
+        if self._store is not None:  # it is of the encoders as they were
+            self._store.check(self.encoder)
 
     def encode(self, clips: Batch | ClipFeatures) -> ClipFeatures:
         """Give what the encoders know of each clip; features are given back as they are."""

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from coefvq.modules.clip_encoders import ClipEncoderConfig, ClipFeatures
 from coefvq.modules.decision import DecisionConfig
+from coefvq.modules.whisper import WhisperEncoderConfig
 from coefvq.students.matchlite import MatchLite, MatchLiteConfig
 from coefvq.students.pair_scorer import prepare_clips, score_pairs
 from coefvq.types import Batch
@@ -72,8 +73,7 @@ def test_pairs_per_second(name, config, clips):
 def test_compute_of_the_published_size():
     """FLOPs by torch's counter: 16 frames, 64 tokens, 30 s of sound; 10 s cut short."""
     for window, mel_frames in (("full", 3000), ("clip", 1000)):
-        encoders = ClipEncoderConfig()
-        object.__setattr__(encoders.audio, "window", window)
+        encoders = ClipEncoderConfig(audio=WhisperEncoderConfig(window=window))
         with torch.device("meta"):
             model = MatchLite(MatchLiteConfig(encoders), 12).eval()
         counts = {}

@@ -19,7 +19,7 @@ def run(session, inputs):
     ("encoders", "changes", "sub_labels"),
     [
         (small_encoders(), {"symmetric": True}, 3),
-        (published_encoders(), {"modalities": "V+A"}, 0),
+        pytest.param(published_encoders(), {"modalities": "V+A"}, 0, marks=pytest.mark.slow),
     ],
 )
 def test_parity_with_torch(tmp_path, encoders, changes, sub_labels):

@@ -136,6 +136,18 @@ def test_a_model_uses_its_store(tmp_path, monkeypatch):
     assert len(calls) == 12
 
 
+def test_other_weights_do_not_meet_the_old_features(tmp_path):
+    model = small_matchlite(encoders=published_encoders())
+    model.use_store(FeatureStore(tmp_path / "store", model.encoder))
+    same_encoder = model.save_pretrained(tmp_path / "same")
+    model.load_pretrained(same_encoder)
+    with torch.no_grad():
+        model.encoder.vision.swin.layernorm.bias += 1
+    other = model.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="make a store for this encoder"):
+        model.load_pretrained(other)
+
+
 def test_trained_encoders_have_no_store(tmp_path):
     model = small_matchlite()
     with pytest.raises(ValueError, match="go out of date"):

@@ -236,6 +236,13 @@ def test_learns_to_compare_each_modality(kind):
     assert right > 0.85
 
 
+def test_bf16_is_near_fp32():
+    model, pairs = small_matchlite().eval(), random_pairs(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = logits(model, pairs)
+    torch.testing.assert_close(half.float(), logits(model, pairs), atol=0.05, rtol=0.05)
+
+
 def test_base_size_is_the_published_one():
     """Swin-T 27.5 + BERT-base 108.9 + Whisper-small 88.2 + ResNet-34 and the rest 36."""
     with torch.device("meta"):
