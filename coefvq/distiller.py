@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import lightning
 import torch
@@ -16,6 +17,16 @@ from coefvq.optim import parameter_groups, scale_learning_rates
 from coefvq.types import Batch, StudentOutput, TaskSpec, TeacherOutput
 
 Teacher = Callable[[Batch], TeacherOutput]
+
+
+def public(batch: Any) -> Any:
+    """What exists at serving, of clips or of pairs."""
+    return batch.public()
+
+
+def whole(batch: Any) -> Any:
+    """All of it."""
+    return batch.whole()
 
 
 class Distiller(lightning.LightningModule):
@@ -32,8 +43,8 @@ class Distiller(lightning.LightningModule):
         task: what the logits mean, for the validation metrics.
         optimizer: builds an optimizer from parameter groups.
         scheduler: builds a schedule from an optimizer and `total_steps`; None: constant.
-        inputs: what the student may see of a batch. `Batch.public` (default) hides privileged
-            features and labels; `Batch.whole` is for training a privileged teacher.
+        inputs: what the student may see of a batch. `public` (default) hides privileged features
+            and labels; `whole` is for training a privileged teacher.
 
     Raises:
         ValueError: if the teacher is an `nn.Module`.
@@ -48,7 +59,7 @@ class Distiller(lightning.LightningModule):
         task: TaskSpec,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
-        inputs: Callable[[Batch], Batch] = Batch.public,
+        inputs: Callable[[Any], Any] = public,
     ) -> None:
         super().__init__()
         if isinstance(teacher, nn.Module):
@@ -144,4 +155,4 @@ def _gathered(rows: Tensor, processes: int) -> Tensor:
     return torch.cat(parts)
 
 
-__all__ = ["Distiller", "Teacher"]
+__all__ = ["Distiller", "Teacher", "public", "whole"]

@@ -70,6 +70,11 @@ class PairBatch(Tensors):
         """Where the tensors are."""
         return self.query.device
 
+    @property
+    def views(self) -> tuple[str, ...] | None:
+        """The view of each pair's clips; None where frames are drawn anew."""
+        return self.query.views if self.query.views == self.candidate.views else None
+
     def public(self) -> PairBatch:
         """What exists at serving: the two clips."""
         return PairBatch(self.ids, self.query.public(), self.candidate.public())

@@ -45,11 +45,14 @@ def fill_runtime(cfg: DictConfig, data: Any) -> None:
     cfg.runtime.num_outputs = data.task.num_outputs
     cfg.runtime.num_privileged = data.num_privileged
     cfg.runtime.vocab_size = data.vocab_size
+    cfg.runtime.num_sub_labels = len(getattr(data, "sub_labels", ()))
 
 
 def tokenizer_of(folder: str | Path) -> Any:
     """The tokenizer that a saved model reads text with; None if it reads none."""
     folder = Path(folder)
-    if not (folder / "tokenizer.json").exists() or read_config(folder)["config"]["trunk"] is None:
+    if not (folder / "tokenizer.json").exists():
+        return None
+    if read_config(folder)["config"].get("trunk", folder) is None:  # dense features alone
         return None
     return load_tokenizer(folder)

@@ -147,17 +147,19 @@ def train_teacher(
     training = cfg.teacher.training
     engine.seed_everything(cfg.seed)
     module = engine.build(cfg.teacher.model)
-    objective = Objective(
-        {"task": SupervisedLoss(task=data.task.kind, label_smoothing=training.label_smoothing)},
-        {"task": 1.0},
-    )
+    terms: dict[str, nn.Module] = {
+        "task": SupervisedLoss(task=data.task.kind, label_smoothing=training.label_smoothing)
+    }
+    if getattr(data, "sub_labels", ()):
+        terms["sub_labels"] = SubLabelLoss()
+    objective = Objective(terms, dict.fromkeys(terms, 1.0))
     distiller = Distiller(
         module,
         objective,
         task=data.task,
         optimizer=engine.build(cfg.optimizer, lr=training.lr, weight_decay=training.weight_decay),
         scheduler=engine.build(cfg.scheduler),
-        inputs={"whole": Batch.whole, "public": Batch.public}[cfg.teacher.inputs],
+        inputs={"whole": whole, "public": public}[cfg.teacher.inputs],
     )
     trainer = engine.make_trainer(
         cfg, folder, label=f"teacher {cfg.teacher.name}", max_steps=training.max_steps
@@ -187,12 +189,19 @@ def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:
     _check_classes(data, path)
     if cfg.teacher.inputs == "whole":
         module = _on_its_own_scale(module, data, path)
-    digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
-    return TrainedTeacher(module, cfg.teacher.name, digest, path.absolute(), 0.0, True)
+    digest = hashlib.sha256()
+    for weights in sorted(path.rglob("*.safetensors")):
+        digest.update(weights.read_bytes())
+    return TrainedTeacher(
+        module, cfg.teacher.name, digest.hexdigest(), path.absolute(), 0.0, True
+    )
 
 
 def _check_fits(module: nn.Module, cfg: DictConfig, data: Any, path: Path) -> None:
-    wanted = {"num_outputs": data.task.num_outputs}
+    if hasattr(data, "sub_labels"):
+        wanted = {"num_sub_labels": len(data.sub_labels)}
+    else:
+        wanted = {"num_outputs": data.task.num_outputs}
     if cfg.teacher.inputs == "whole":
         wanted["num_privileged"] = data.num_privileged
     for name, number in wanted.items():

@@ -35,6 +35,7 @@ from coefvq.losses.score_kd import ScoreKDLoss, score_kd_loss
 from coefvq.losses.similarity_kd import SimilarityKDLoss, similarity_kd_loss
 from coefvq.losses.similarity_preserving import SimilarityPreservingLoss, similarity_preserving_loss
 from coefvq.losses.standardized_kd import StandardizedKDLoss, standardized_kd_loss
+from coefvq.losses.sub_labels import SubLabelLoss, sub_label_loss
 from coefvq.losses.supervised import SupervisedLoss, supervised_loss
 from coefvq.losses.token_kd import TokenKDLoss, token_kd_loss
 from coefvq.losses.wsld import WSLDLoss, wsld_loss
@@ -65,6 +66,7 @@ __all__ = [
     "SimilarityKDLoss",
     "SimilarityPreservingLoss",
     "StandardizedKDLoss",
+    "SubLabelLoss",
     "SupervisedLoss",
     "TokenKDLoss",
     "WSLDLoss",
@@ -94,6 +96,7 @@ __all__ = [
     "similarity_kd_loss",
     "similarity_preserving_loss",
     "standardized_kd_loss",
+    "sub_label_loss",
     "supervised_loss",
     "token_kd_loss",
     "wsld_loss",

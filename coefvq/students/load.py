@@ -7,10 +7,11 @@ from pathlib import Path
 from torch import nn
 
 from coefvq.modules.pretrained import read_config
+from coefvq.students.matchlite import MatchLite
 from coefvq.students.xvlm import XVLMStudent
 
 # Only classes named here are ever made: a downloaded folder cannot choose what code runs.
-STUDENTS = (XVLMStudent,)
+STUDENTS = (MatchLite, XVLMStudent)
 
 
 def load_student(folder: str | Path) -> nn.Module:

@@ -98,7 +98,6 @@ class PairDataModule(lightning.LightningDataModule):
         self.on_bad_clip = on_bad_clip
         self.seed = seed
         self.bad_clips: list[BadClip] = []
-        self.train_views: int | None = None  # K fixed views of each clip; None: drawn anew
         self._manifest: PairManifest | None = None
         self._datasets: dict[str, PairDataset] = {}
         self._caches: dict[str, FrameCache | None] = {}
@@ -137,6 +136,19 @@ class PairDataModule(lightning.LightningDataModule):
         self.prepare()
 
     @property
+    def train_views(self) -> int | None:
+        """None: each clip of a pair draws its view on its own, so no pair has K of them."""
+        return None
+
+    @train_views.setter
+    def train_views(self, views: int | None) -> None:
+        if views is not None:
+            raise ValueError(
+                f"teacher.views={views} keeps views of single clips, and pairs draw those of their "
+                "two clips independently; set teacher.view_invariant=true or teacher.cache=off"
+            )
+
+    @property
     def vocab_size(self) -> int:
         """Number of token ids; 0 when no text is read."""
         return 0 if self.tokenizer is None else len(self.tokenizer)
@@ -161,9 +173,9 @@ class PairDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> PairLoader:
         """Shuffled training batches."""
         name = "train" if self.train_on == "all" else "labelled"
-        dataset = self._datasets[name]
-        dataset.clips.views = self.train_views
-        return self._shuffled(dataset, self.labelled_per_batch if name == "train" else None)
+        return self._shuffled(
+            self._datasets[name], self.labelled_per_batch if name == "train" else None
+        )
 
     def labelled_dataloader(self, exclude: Collection[str] = ()) -> PairLoader:
         """Shuffled batches of labelled training pairs, whatever `train_on` says.

@@ -67,6 +67,12 @@ class PairDataset(Dataset[PairBatch]):
         """Choose the epoch for random frame policies."""
         self.clips.set_epoch(epoch)
 
+    def view_names(self, ids: Sequence[str]) -> tuple[str, ...] | None:
+        """What a batch of these pairs would show; both clips of a pair are read alike."""
+        place = {name: row for row, name in enumerate(self.ids)}
+        rows = [self.places[place[name], 0] for name in ids]
+        return self.clips.view_names([self.clips.ids[row] for row in rows])
+
     def __getitem__(self, index: int) -> PairBatch:
         return self.__getitems__([index])
 
