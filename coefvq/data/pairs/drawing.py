@@ -162,6 +162,8 @@ def draw_pairs(
         for index, first in enumerate(naturals):
             for second in naturals[index + 1 :]:
                 add(first, second, "natural", None)
+        borrowed = [(f, o) for f in copies for o in _lenders(f, originals)]
+        some(borrowed, counts.sounds, "sound")
         both = [(a, b) for i, a in enumerate(copies) for b in copies[i + 1 :]]
         some((p for p in both if overlap(*p) >= OVERLAP), counts.copies, "copies")
         disjoint = [(a, b) for a, b in both if overlap(a, b) == 0 and _apart(a, b)]
@@ -186,8 +188,6 @@ def draw_pairs(
 
         kin = _few(rng, [n for n in kinds[own[0].kind] if n != name], 4 * counts.similar)
         some(others(kin), counts.similar, "similar")
-        borrowed = [(f, o) for f in copies for o in _lenders(f, originals)]
-        some(borrowed, counts.sounds, "sound")
         strangers = _few(rng, [n for n in by_source if n != name], 4 * counts.random)
         some(others(strangers), counts.random, "random")
     return drawn
