@@ -24,7 +24,7 @@ class LetterTokenizer:
 
 
 def small_backbone(**changes) -> BackboneConfig:
-    """LLaVA-OneVision with two layers on each side; frames of 3x3 patches are pooled to 2x2 tokens."""
+    """Two layers on each side; LLaVA-OneVision pools frames of 3x3 patches to 2x2 tokens."""
     values = {
         "vocab_size": VOCABULARY,
         "width": 16,

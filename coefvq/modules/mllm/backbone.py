@@ -76,6 +76,11 @@ class Backbone(ABC, nn.Module):
             B pieces; one without tokens for a clip without frames.
         """
 
+    @property
+    def audio_tower(self) -> nn.Module | None:
+        """The family's own audio tower; None: it has none."""
+        return None
+
     def encode_audio(self, audio: Tensor, audio_mask: Tensor) -> list[Tensor]:
         """Make tokens with the family's own audio tower: B tensors (n_i, D).
 
@@ -181,8 +186,11 @@ def families() -> tuple[type[Backbone], ...]:
     """The families that are known."""
     # Here, because each of these files needs `Backbone` from this one.
     from coefvq.modules.mllm.families.llava import LlavaOneVision
+    from coefvq.modules.mllm.families.qwen_omni import QwenOmni
+    from coefvq.modules.mllm.families.qwen_vl import QwenVL
+    from coefvq.modules.mllm.families.smolvlm import SmolVLM
 
-    return (LlavaOneVision,)
+    return (LlavaOneVision, QwenVL, QwenOmni, SmolVLM)
 
 
 __all__ = ["Backbone", "Piece", "families", "open_backbone"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coefvq.modules.frames import FrameConfig, FrameProcessor
 from coefvq.modules.mllm.audio import AudioPath
-from coefvq.modules.mllm.backbone import Piece, open_backbone
+from coefvq.modules.mllm.backbone import Backbone, Piece, open_backbone
 from coefvq.modules.mllm.config import MLLMConfig
 from coefvq.modules.mllm.lora import add_lora
 from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer, Slot, make_prompt
@@ -105,7 +105,7 @@ class MLLM(nn.Module):
                 read, num_outputs, num_sub_labels, config.features_width, config.dropout
             )
         # What was opened says its own shape, so that equal models have equal configs.
-        self.config = _resolved(config, self.backbone.plain_config(), self.audio)
+        self.config = _resolved(config, self.backbone, self.audio)
         self._set_trainable()
         self.train(self.training)
 
@@ -122,8 +122,8 @@ class MLLM(nn.Module):
             module.float().requires_grad_(True)
         if config.train_vision:
             backbone.tower.requires_grad_(True)
-        if self.audio is not None:
-            self.audio.tower.requires_grad_(config.train_audio)
+        for tower in self._audio_towers():
+            tower.requires_grad_(config.train_audio)
         if config.gradient_checkpointing:
             # transformers 5.23 has renamed it, with a warning at the old name.
             language: Any = backbone.language
@@ -136,9 +136,14 @@ class MLLM(nn.Module):
         super().train(mode)
         if not self.config.train_vision:
             self.backbone.tower.eval()
-        if self.audio is not None and not self.config.train_audio:
-            self.audio.tower.eval()
+        if not self.config.train_audio:
+            for tower in self._audio_towers():
+                tower.eval()
         return self
+
+    def _audio_towers(self) -> list[nn.Module]:
+        towers = [self.backbone.audio_tower, None if self.audio is None else self.audio.tower]
+        return [tower for tower in towers if tower is not None]
 
     def merge_lora(self) -> None:
         """Add the adapters into the weights they adapt, in place; from then on there are none."""
@@ -271,11 +276,15 @@ def _sound_of(clips: Sequence[Batch]) -> tuple[Tensor | None, Tensor | None]:
     return torch.cat(audio), torch.cat(masks)
 
 
-def _resolved(config: MLLMConfig, backbone: dict[str, Any], audio: AudioPath | None) -> MLLMConfig:
+def _resolved(config: MLLMConfig, backbone: Backbone, audio: AudioPath | None) -> MLLMConfig:
     """The config with what was opened in place of names and flat shapes."""
-    given = config.backbone
     changes: dict[str, Any] = {
-        "backbone": type(given)(family=given.family, dtype=given.dtype, architecture=backbone)
+        "backbone": type(config.backbone)(
+            family=backbone.family,
+            dtype=config.backbone.dtype,
+            image_size=backbone.frame_size,
+            architecture=backbone.plain_config(),
+        )
     }
     if config.audio is not None:
         changes["audio"] = type(config.audio)(
