@@ -265,7 +265,8 @@ class ClipEncoder(nn.Module):
         mask = batch.audio_mask
         if mask is None:
             mask = batch.frame_mask.new_ones(len(batch), batch.audio.shape[-1])
-        return pool_tokens(*self.audio(batch.audio, mask), self.config.tokens)
+        tokens, mask = self.audio(batch.audio, mask)
+        return pool_tokens(tokens, mask, self.config.tokens)
 
     def _nothing(self, batch: Batch, width: int) -> tuple[Tensor, Tensor]:
         """What a batch without the modality has: N tokens per clip, none of which counts."""

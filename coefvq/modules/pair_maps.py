@@ -7,6 +7,8 @@ cosine map.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -121,11 +123,11 @@ class LearnedMaps(nn.Module):
         """
         query, candidate = query.transpose(-1, -2), candidate.transpose(-1, -2)
         maps = []
-        for i, blocks in enumerate(self.blocks):
+        for i in range(len(self.blocks)):
             real = query_mask[:, i, None, :, None] & candidate_mask[:, i, None, None, :]
             x = F.relu(query[:, i, :, :, None] + candidate[:, i, :, None, :])
             x = x.masked_fill(~real, 0.0)
-            for block in blocks:
+            for block in cast(nn.ModuleList, self.blocks[i]):
                 x = block(x).masked_fill(~real, 0.0)
             maps.append(x)
         return torch.cat(maps, dim=1)

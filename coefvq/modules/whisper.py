@@ -121,7 +121,7 @@ class WhisperEncoder(nn.Module):
             )
         missing = 2 * config.positions - frames
         audio, audio_mask = F.pad(audio, (0, missing)), F.pad(audio_mask, (0, missing))
-        counts = audio_mask.unflatten(-1, (-1, 2)).any(-1)
+        counts = audio_mask.view(len(audio_mask), -1, 2).any(-1)
         mel = whisper_mel(audio, audio_mask).to(self.encoder.conv1.weight.dtype)
         if config.window == "full":
             return self.encoder(mel).last_hidden_state, counts

@@ -196,7 +196,8 @@ class MatchLite(PretrainedMixin, nn.Module):
             return clips
         if self._store is not None:
             return self._store.encode(self.encoder, clips)
-        return self.encoder(clips)
+        features: ClipFeatures = self.encoder(clips)
+        return features
 
     def prepare(self, features: ClipFeatures) -> PreparedClips:
         """Mix the modalities of each clip: the rest of what is done once per clip."""
@@ -250,7 +251,9 @@ class MatchLite(PretrainedMixin, nn.Module):
         # Learned maps are of v, vt, va: all of them lie over the frames.
         frames = [mask[:, :1].expand(-1, learned, -1) for mask in (query.mask, candidate.mask)]
         maps = self.maps(query.as_query, candidate.as_candidate, *frames)
-        return self.decision(torch.cat([maps, cosine_maps(query.units, candidate.units)], dim=1))
+        maps = torch.cat([maps, cosine_maps(query.units, candidate.units)], dim=1)
+        features: Tensor = self.decision(maps)
+        return features
 
     def _answer(self, features: Tensor) -> StudentOutput:
         sub = None
