@@ -128,8 +128,8 @@ class DecisionModule(nn.Module):
         x = F.relu(self.stem_norm(self.stem(maps)))
         if self.config.stem == "imagenet":
             x = F.max_pool2d(x, 3, 2, padding=1)
-        x = self.blocks(x)
-        return x.mean((-2, -1))
+        features: Tensor = self.blocks(x).mean((-2, -1))
+        return features
 
 
 __all__ = ["BasicBlock", "DecisionConfig", "DecisionModule", "Norm", "Stem", "make_norm"]
