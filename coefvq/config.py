@@ -41,6 +41,11 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in folder("recipes").glob("*.yaml"))
 
 
+def task_word(cfg: DictConfig) -> str:
+    """What a run is about, before the data say it: their word for it, or what they are."""
+    return str(cfg.data.get("task") or cfg.data["_target_"].rsplit(".", 1)[-1])
+
+
 def register_recipes() -> None:
     """Store each `recipes/*.yaml` as Hydra's group `recipe` in the global package."""
     for path in sorted(folder("recipes").glob("*.yaml")):

@@ -31,6 +31,7 @@ from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
 from coefvq.schedules import read_schedules
+from coefvq.student_start import start_student
 from coefvq.teacher_outputs import TeacherSupply
 from coefvq.teacher_supply import open_teacher
 from coefvq.types import TaskSpec
@@ -85,7 +86,7 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
     watch = Stopwatch()
     say(f"run      {os.path.relpath(folder.path)}", soft_wrap=True)
     with watch("data"):
-        say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {cfg.data.get('task')}")
+        say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {config.task_word(cfg)}")
         data = prepared_data(cfg, cfg.teacher.checkpoint)
     make_objective(cfg)  # refuses a wrong word before minutes are spent on a teacher
     with watch("teacher"):
@@ -138,8 +139,7 @@ def train_student(
     say: Callable[..., None],
 ) -> tuple[torch.nn.Module, torch.device, int]:
     """Train the student and return it with the device that it is on and the steps it took."""
-    engine.seed_everything(cfg.seed)
-    student = engine.build(cfg.student)
+    student = start_student(cfg, data, say)
     fill_widths(cfg, data, student, teacher)
     distiller = Distiller(
         student,

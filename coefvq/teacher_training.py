@@ -20,14 +20,13 @@ import coefvq
 from coefvq import engine
 from coefvq.data.home import cache_home
 from coefvq.data.privileged import PrivilegedNormalizer
-from coefvq.distiller import Distiller
+from coefvq.distiller import Distiller, public, whole
 from coefvq.files import write_json
-from coefvq.losses import SupervisedLoss
+from coefvq.losses import SubLabelLoss, SupervisedLoss
 from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.objective import Objective
 from coefvq.runs import rank
 from coefvq.teachers.rescaled import RescaledTeacher
-from coefvq.types import Batch
 
 
 @dataclass(frozen=True)

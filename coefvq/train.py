@@ -23,7 +23,7 @@ def _main(cfg: DictConfig) -> None:
             config.validate(cfg)  # no folder for words that make no run
             swept = config.swept_words(job.overrides.task, sys.argv[1:])
             with open_dict(cfg):
-                task = str(cfg.data.get("task"))
+                task = config.task_word(cfg)
                 cfg.run_dir = str(default_run_dir(cfg.name, task, cfg.seed, swept))
         pipeline.run(cfg)
 

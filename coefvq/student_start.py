@@ -1,0 +1,68 @@
+"""Where a student's weights start: at random, at its own first stage, or in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, open_dict
+from torch import nn
+
+from coefvq import engine
+from coefvq.teacher_training import get_teacher
+
+
+def start_student(cfg: DictConfig, data: Any, say: Callable[..., None]) -> nn.Module:
+    """Make the student of a config, with the weights that `start` asks for.
+
+    `start=labels` is the first of MatchLM2Lite's two stages (arXiv 2606.14786): the student learns
+    from labelled examples alone, with the run's own optimizer and number of steps. The result is
+    kept under its fingerprint like a teacher, so that a sweep pays for it once.
+
+    Raises:
+        ValueError: `start` is neither null nor labels nor a folder with such a student.
+    """
+    engine.seed_everything(cfg.seed)
+    if cfg.start is None:
+        return engine.build(cfg.student)
+    if cfg.start == "labels":
+        first = get_teacher(_first_stage(cfg), data)
+        assert first is not None
+        say(f"start    {first.name}, {'reused' if first.reused else 'trained'} on hard labels")
+        engine.seed_everything(cfg.seed)
+        return first.module.requires_grad_(True)
+    folder = Path(cfg.start)
+    if not folder.is_dir():
+        raise ValueError(
+            f"start={cfg.start} is no folder; give one of a saved student, or labels to train the "
+            "student on hard labels first, or null for random weights"
+        )
+    student = engine.build(cfg.student)
+    student.load_pretrained(folder)
+    say(f"start    {folder}", soft_wrap=True)
+    return student
+
+
+def _first_stage(cfg: DictConfig) -> DictConfig:
+    """The student's own first training, in the words that a teacher's training is said in."""
+    known = get_class(cfg.student["_target_"])
+    alone = cfg.copy()
+    with open_dict(alone):
+        alone.teacher = {
+            "name": known.__name__.lower(),
+            "model": cfg.student,
+            "checkpoint": None,
+            "inputs": "public",
+            "training": {
+                "max_steps": cfg.trainer.max_steps,
+                "lr": cfg.optimizer.lr,
+                "weight_decay": cfg.optimizer.weight_decay,
+                "label_smoothing": 0.0,
+            },
+        }
+    return alone
+
+
+__all__ = ["start_student"]
