@@ -30,9 +30,12 @@ def cache_teacher(cfg: DictConfig, say: Callable[..., None]) -> dict[str, Any] |
         ValueError: the config has no teacher with a model of its own, or what `coefvq.train` would
             refuse.
     """
-    from coefvq import engine, pipeline
+    from coefvq import engine
+    from coefvq.evaluation.collect import collect
+    from coefvq.evaluation.threshold import choose_threshold
     from coefvq.prepare import prepared_data
     from coefvq.runs import rank
+    from coefvq.scoring import metrics_of
     from coefvq.teacher_supply import open_teacher
 
     engine.quiet()
@@ -60,12 +63,12 @@ def cache_teacher(cfg: DictConfig, say: Callable[..., None]) -> dict[str, Any] |
     }
     threshold = None
     for split, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
-        found = pipeline.collect(teacher.ask, loader)
+        found = collect(teacher.ask, loader)
         if threshold is None:
-            threshold = pipeline.choose_threshold(
+            threshold = choose_threshold(
                 found.logits, found.labels, data.task, label_mask=found.label_mask
             )
-        result[split] = pipeline.metrics_of(found, data.task, threshold)
+        result[split] = metrics_of(found, data.task, threshold)
     return result
 
 

@@ -118,6 +118,8 @@ def make_trainer(
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str(folder / "checkpoints")
         if isinstance(callback, StepProgress):
+            if not cfg.trainer.get("enable_progress_bar", True):
+                continue
             callback.label = label
         callbacks.append(callback)
     return build(

@@ -35,13 +35,15 @@ def evaluate(
         ValueError: if the folder holds no finished run, the split is unknown, or the overrides
             make another task or touch more than the data.
     """
-    from coefvq import engine, pipeline
+    from coefvq import engine
     from coefvq.evaluation.agreement import compute_agreement
     from coefvq.evaluation.collect import collect
     from coefvq.prepare import prepared_data
     from coefvq.runs import RunFolder
+    from coefvq.scoring import metrics_of
     from coefvq.students.load import load_student
     from coefvq.teacher_training import get_teacher
+    from coefvq.teachers.calibrated import CalibratedTeacher, Calibration
     from coefvq.teachers.frozen import FrozenTeacher
 
     folder = RunFolder(Path(run).absolute())
@@ -54,8 +56,10 @@ def evaluate(
     cfg = OmegaConf.load(folder.config)
     assert isinstance(cfg, DictConfig)
     _apply(cfg, overrides or [])
-    # Never a teacher found or trained for these data: the run's own is what is asked about.
-    cfg.teacher.checkpoint = report["paths"]["teacher"]
+    # Never a teacher found or trained for these data: the run's own is what is asked about. What
+    # was read (a cache, a table), mixed or trained in folds has no model that could answer here.
+    asked = cfg.teacher.kind == "model" and cfg.teacher.folds is None
+    cfg.teacher.checkpoint = report["paths"]["teacher"] if asked else None
     has_student = folder.student.exists()
     data = prepared_data(cfg, folder.student if has_student else cfg.teacher.checkpoint)
     stored = report["data"]
@@ -71,16 +75,18 @@ def evaluate(
     if has_student:
         student = load_student(folder.student).eval().to(device)
         models["student"] = lambda batch: student(batch.public())
-    teacher = get_teacher(cfg, data)
+    teacher = get_teacher(cfg, data) if asked else None
     if teacher is not None:
         models["teacher"] = FrozenTeacher(teacher.module)
+        if fitted := report["teacher_calibration"]:
+            models["teacher"] = CalibratedTeacher(models["teacher"], Calibration.from_dict(fitted))
     loader = data.test_dataloader if split == "test" else data.val_dataloader
     result: dict[str, Any] = {"run": str(folder.path), "task": data.task.name, split: {}}
     logits: dict[str, torch.Tensor] = {}
     for name, model in models.items():
         found = collect(model, loader(), device=device)
         logits[name] = found.logits
-        result[split][name] = pipeline.metrics_of(found, data.task, report["threshold"][name])
+        result[split][name] = metrics_of(found, data.task, report["threshold"][name])
     if len(logits) == 2:
         result[split]["agreement"] = compute_agreement(
             logits["student"],

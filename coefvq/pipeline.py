@@ -20,21 +20,18 @@ from rich.console import Console
 
 from coefvq import config, engine, loggers
 from coefvq.distiller import Distiller
-from coefvq.evaluation.agreement import compute_agreement
-from coefvq.evaluation.collect import Predictions, collect
-from coefvq.evaluation.metrics import compute_metrics, undefined_notes
+from coefvq.evaluation.collect import Predictions
 from coefvq.evaluation.plots import write_plots
 from coefvq.evaluation.report import terminal_table, versions, write_report
-from coefvq.evaluation.threshold import choose_threshold
 from coefvq.memory import estimate_memory
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
 from coefvq.schedules import read_schedules
+from coefvq.scoring import score, undefined_notes_of
 from coefvq.student_start import start_student
 from coefvq.teacher_outputs import TeacherSupply
 from coefvq.teacher_supply import open_teacher
-from coefvq.types import TaskSpec
 
 console = Console(stderr=True, highlight=False)
 
@@ -175,60 +172,6 @@ def fill_widths(cfg: DictConfig, data: Any, student: Any, teacher: TeacherSupply
         cfg.runtime.teacher_width = None if features is None else features.shape[-1]
 
 
-def score(
-    cfg: DictConfig,
-    data: Any,
-    teacher: TeacherSupply | None,
-    student: torch.nn.Module | None,
-    device: torch.device,
-) -> tuple[dict[str, Any], dict[str, Predictions]]:
-    """Test teacher and student with the same metrics, thresholds chosen on validation clips.
-
-    Returns:
-        The report's `test` and `threshold` parts, and the test predictions by name.
-    """
-    models: dict[str, Any] = {}
-    if teacher is not None:
-        models["teacher"] = teacher.ask
-    if student is not None:
-        models["student"] = lambda batch: student(batch.public())
-    report: dict[str, Any] = {"test": {}, "threshold": {}}
-    curves: dict[str, Predictions] = {}
-    for name, model in models.items():
-        val = collect(model, data.val_dataloader(), device=device)
-        test = collect(model, data.test_dataloader(), device=device)
-        threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
-        report["threshold"][name] = threshold
-        report["test"][name] = metrics_of(test, data.task, threshold)
-        curves[name] = test
-    if len(curves) == 2:
-        report["test"]["agreement"] = compute_agreement(
-            curves["student"].logits,
-            curves["teacher"].logits,
-            data.task,
-            student_threshold=report["threshold"]["student"],
-            teacher_threshold=report["threshold"]["teacher"],
-        )
-    return report, curves
-
-
-def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict[str, float]:
-    """The task's metrics of some predictions."""
-    return compute_metrics(
-        predictions.logits,
-        predictions.labels,
-        task,
-        label_mask=predictions.label_mask,
-        threshold=threshold,
-    )
-
-
-def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[str]:
-    """Why a metric of the test split may have no value."""
-    first = next(iter(curves.values()))
-    return undefined_notes(first.labels, task, label_mask=first.label_mask)
-
-
 def export_student(
     student: torch.nn.Module, data: Any, folder: RunFolder, report: dict[str, Any]
 ) -> None:
@@ -240,6 +183,7 @@ def export_student(
             "task": dataclasses.asdict(data.task),
             "inputs": dataclasses.asdict(data.inputs),
             "threshold": report["threshold"]["student"],
+            "operating_point": report.get("operating_point"),
         },
         overwrite=True,
     )

@@ -191,9 +191,7 @@ def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:
     digest = hashlib.sha256()
     for weights in sorted(path.rglob("*.safetensors")):
         digest.update(weights.read_bytes())
-    return TrainedTeacher(
-        module, cfg.teacher.name, digest.hexdigest(), path.absolute(), 0.0, True
-    )
+    return TrainedTeacher(module, cfg.teacher.name, digest.hexdigest(), path.absolute(), 0.0, True)
 
 
 def _check_fits(module: nn.Module, cfg: DictConfig, data: Any, path: Path) -> None:

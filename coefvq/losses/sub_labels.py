@@ -65,7 +65,9 @@ def sub_label_loss(
                 f"{tuple(logits.shape)}; give one for each sub-label of each sample"
             )
     if counts.dtype != torch.bool:
-        raise ValueError(f"sub_label_mask has dtype {counts.dtype}; give bool, True where it counts")
+        raise ValueError(
+            f"sub_label_mask has dtype {counts.dtype}; give bool, True where it counts"
+        )
     labels = torch.where(counts, sub_labels, torch.zeros_like(sub_labels)).to(logits.dtype)
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         bad = ~((labels >= 0) & (labels <= 1))

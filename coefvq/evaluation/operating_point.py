@@ -1,0 +1,120 @@
+"""A probability that means something, and where to cut it for a precision that was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """How a binary model is served: calibrated score = σ(scale · logit + bias), cut at a threshold.
+
+    Args:
+        scale: above 0, so that the order of clips stays.
+        bias: of the logit, for a model trained at another prevalence than it is served at.
+        threshold: on the calibrated score; 1.01 where no threshold reaches the precision.
+        precision: what was asked for, in (0, 1).
+        val_precision: what the threshold has on the validation examples.
+        val_recall: likewise.
+        positives: among the labelled validation examples.
+        n: labelled validation examples.
+    """
+
+    scale: float
+    bias: float
+    threshold: float
+    precision: float
+    val_precision: float
+    val_recall: float
+    positives: int
+    n: int
+
+    def score(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities of (N,) logits."""
+        return (self.scale * logits.double() + self.bias).sigmoid()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` is the way back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make it from what `to_dict` gave."""
+        return cls(**values)
+
+
+def choose_operating_point(
+    logits: Tensor, labels: Tensor, precision: float, *, label_mask: Tensor | None = None
+) -> OperatingPoint:
+    """Fit Platt's sigmoid on validation examples and find the threshold with the most recall.
+
+    The sigmoid (Platt, 1999) is fitted to his softened targets (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2),
+    so that examples which are told apart perfectly don't give an infinite scale. The threshold is
+    half-way between the last score that is taken and the next.
+
+    Args:
+        logits: (N,).
+        labels: (N,) 0 or 1.
+        precision: the least share of right answers among those that are called positive.
+        label_mask: (N,) bool, True where the label counts; None: all.
+
+    Raises:
+        ValueError: a precision outside (0, 1), or no example of one kind.
+    """
+    if not 0 < precision < 1:
+        raise ValueError(f"a precision to reach is between 0 and 1, got {precision}")
+    if label_mask is not None:
+        logits, labels = logits[label_mask], labels[label_mask]
+    logits, truth = logits.double(), labels > 0.5
+    positives, n = int(truth.sum()), len(truth)
+    if positives in (0, n):
+        raise ValueError(
+            f"{positives} of {n} labelled validation examples are positive; a threshold for a "
+            "precision needs both kinds"
+        )
+    scale, bias = _platt(logits, truth)
+    point = OperatingPoint(scale, bias, 1.01, precision, 0.0, 0.0, positives, n)
+    scores, order = point.score(logits).sort(descending=True, stable=True)
+    hits = truth[order].cumsum(0).double()
+    reached = hits / torch.arange(1, n + 1)
+    last = torch.cat([scores[1:] != scores[:-1], torch.tensor([True])])  # ties stand together
+    good = (last & (reached >= precision)).nonzero()
+    if not len(good):
+        return point
+    k = int(good[-1])
+    below = float(scores[k + 1]) if k + 1 < n else 0.0
+    return dataclasses.replace(
+        point,
+        threshold=(float(scores[k]) + below) / 2,
+        val_precision=float(reached[k]),
+        val_recall=float(hits[k] / positives),
+    )
+
+
+def _platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:
+    up, down = truth.sum().double(), (~truth).sum().double()
+    targets = torch.where(truth, (up + 1) / (up + 2), 1 / (down + 2))
+    weights = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # log scale, bias
+    spread = logits.std().clamp_min(1e-6)
+    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        scaled = weights[0].exp() / spread * logits + weights[1]
+        loss = F.binary_cross_entropy_with_logits(scaled, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return float(weights[0].exp() / spread), float(weights[1])
+
+
+__all__ = ["OperatingPoint", "choose_operating_point"]

@@ -1,0 +1,120 @@
+"""Score the models of a run with the same metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig
+from torch import nn
+
+from coefvq.evaluation.agreement import compute_agreement
+from coefvq.evaluation.collect import Predictions, collect
+from coefvq.evaluation.compute import measure_compute
+from coefvq.evaluation.metrics import compute_metrics, undefined_notes
+from coefvq.evaluation.operating_point import choose_operating_point
+from coefvq.evaluation.pairs import pair_metrics
+from coefvq.evaluation.threshold import choose_threshold
+from coefvq.teacher_outputs import TeacherSupply
+from coefvq.types import TaskSpec
+
+
+def score(
+    cfg: DictConfig,
+    data: Any,
+    teacher: TeacherSupply | None,
+    student: nn.Module | None,
+    device: torch.device,
+) -> tuple[dict[str, Any], dict[str, Predictions]]:
+    """Test teacher and student with the same metrics, thresholds chosen on validation clips.
+
+    Returns:
+        The report's `test` and `threshold` parts, for pairs also `pairs` and `compute`, for a
+        stated precision `operating_point`; and the test predictions by name.
+    """
+    models: dict[str, Any] = {}
+    if teacher is not None:
+        models["teacher"] = teacher.ask
+    if student is not None:
+        models["student"] = lambda batch: student(batch.public())
+    report: dict[str, Any] = {"test": {}, "threshold": {}}
+    curves: dict[str, Predictions] = {}
+    for name, model in models.items():
+        val = collect(model, data.val_dataloader(), device=device)
+        test = collect(model, data.test_dataloader(), device=device)
+        threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
+        report["threshold"][name] = threshold
+        report["test"][name] = metrics_of(test, data.task, threshold)
+        curves[name] = test
+        if name == "student" and cfg.at_precision is not None:
+            point = choose_operating_point(
+                val.logits, val.labels, cfg.at_precision, label_mask=val.label_mask
+            )
+            report["operating_point"] = point.to_dict()
+    if hasattr(data, "sub_labels"):
+        report["pairs"] = {name: _pair_metrics(data, found) for name, found in curves.items()}
+        report["compute"] = _compute(cfg, data, teacher, student, device)
+    if len(curves) == 2:
+        report["test"]["agreement"] = compute_agreement(
+            curves["student"].logits,
+            curves["teacher"].logits,
+            data.task,
+            student_threshold=report["threshold"]["student"],
+            teacher_threshold=report["threshold"]["teacher"],
+        )
+    return report, curves
+
+
+def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict[str, float]:
+    """The task's metrics of some predictions."""
+    return compute_metrics(
+        predictions.logits,
+        predictions.labels,
+        task,
+        label_mask=predictions.label_mask,
+        threshold=threshold,
+    )
+
+
+def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[str]:
+    """Why a metric of the test split may have no value."""
+    first = next(iter(curves.values()))
+    return undefined_notes(first.labels, task, label_mask=first.label_mask)
+
+
+def _pair_metrics(data: Any, found: Predictions) -> dict[str, Any]:
+    dataset = data.whole_split("test")
+    return pair_metrics(
+        found.logits,
+        found.labels,
+        dataset.sub_labels,
+        data.sub_labels,
+        label_mask=found.label_mask,
+        sub_label_mask=dataset.sub_label_mask,
+    )
+
+
+def _compute(
+    cfg: DictConfig,
+    data: Any,
+    teacher: TeacherSupply | None,
+    student: nn.Module | None,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The cost of a pair: of the teacher, of the student, and of the student on clips it knows."""
+    batch = next(iter(data.test_dataloader())).public().to(device)
+    found: dict[str, Any] = {}
+    if teacher is not None and teacher.folder is not None and cfg.teacher.get("model") is not None:
+        model = get_class(cfg.teacher.model["_target_"]).from_pretrained(teacher.folder).to(device)
+        found["teacher"] = measure_compute(lambda: model(batch), len(batch)).to_dict()
+    if student is not None:
+        found["student"] = measure_compute(lambda: student(batch), len(batch)).to_dict()
+        with torch.no_grad():
+            query, candidate = student.encode(batch.query), student.encode(batch.candidate)
+        known = measure_compute(lambda: student.score(query, candidate), len(batch))
+        found["student_known_clips"] = known.to_dict()
+    return found
+
+
+__all__ = ["metrics_of", "score", "undefined_notes_of"]
