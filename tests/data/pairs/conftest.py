@@ -70,3 +70,42 @@ def few_clips(tmp_path_factory, write_clip, tone):
                 sound_codec="libopus", sound_rate=16_000,
             )  # fmt: skip
     return folder
+
+
+@pytest.fixture
+def pair_rows():
+    """Correct rows over the clips c0 to c11 (`clip_files`): 6 train (2 unlabelled), 2 val, 2 test."""
+    made = []
+    for number in range(10):
+        split = "train" if number < 6 else "val" if number < 8 else "test"
+        first = 0 if number < 6 else 6 if number < 8 else 9
+        made.append(
+            {
+                "query": f"c{first + number % (6 if number < 6 else 2)}",
+                "candidate": f"c{first + (number + 1) % 6 if number < 6 else first + 2 - number % 1}",
+                "label": "" if number in (4, 5) else number % 2,
+                "sub_crop": "" if number == 2 else int(number % 4 == 1),
+                "sub_flip": 0,
+                "split": split,
+            }
+        )
+    return made
+
+
+@pytest.fixture
+def clip_rows():
+    """The manifest of those clips."""
+    return [
+        {"id": f"c{n}", "path": f"clip{n:02d}.mp4", "title": f"about thing {n % 3}"}
+        for n in range(12)
+    ]
+
+
+@pytest.fixture
+def pair_options(write_manifest, clip_rows, clip_files, tmp_path):
+    """What `PairTable` needs besides the rows."""
+    return {
+        "clips": write_manifest(clip_rows, "manifest.csv"),
+        "root": clip_files,
+        "cache_dir": tmp_path / "home",
+    }

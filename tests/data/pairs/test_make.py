@@ -1,0 +1,188 @@
+import json
+
+import pandas
+import pytest
+
+from coefvq.data.pairs import pair_data
+from coefvq.data.pairs.drawing import Counts, File, overlap
+from coefvq.data.pairs.make import SKIPPED_FILE, make_pairs
+from coefvq.data.pairs.plan import TRANSFORMATIONS
+from coefvq.data.pairs.table import PairTable
+from coefvq.data.video import probe
+
+OPTIONS = {"copies": 2, "val_fraction": 0.25, "test_fraction": 0.25, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def made(few_clips, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "pairs.parquet"
+    return out, make_pairs(few_clips, out, **OPTIONS)
+
+
+def test_the_table_reads_as_pairs(made):
+    out, result = made
+    manifest = PairTable(out).load()
+    assert len(manifest.pairs) == len(result.table) == len(pandas.read_parquet(out))
+    assert manifest.sub_labels == TRANSFORMATIONS
+    assert {p.split for p in manifest.pairs} == {"train", "val", "test"}
+    assert {p.label for p in manifest.pairs} == {0.0, 1.0}
+    assert result.skipped == ()
+    # The clips are all there, and none is on two sides of a split (PairTable refuses that).
+    names = {clip.id for p in manifest.pairs for clip in (p.query, p.candidate)}
+    assert len(names) <= 10 + 9 * 2
+
+
+def test_it_trains_at_once(made, tmp_path):
+    data = pair_data(made[0], num_frames=2, frame_size=16, mel_bins=8, batch_size=4,
+                     cache_dir=tmp_path)  # fmt: skip
+    data.prepare()
+    assert len(next(iter(data.train_dataloader()))) == 4
+
+
+def test_labels_follow_from_what_is_shown(made):
+    _, result = made
+    files = {row["id"]: File.from_dict({"title": "", **row}) for row in result.clips.to_dict("records")}
+    for row in result.table.to_dict("records"):
+        a, b = files[row["query"]], files[row["candidate"]]
+        assert row["label"] == int(overlap(a, b) > 0), row
+        assert a.split == b.split == row["split"]
+        if row["case"] == "copy":
+            how = (a if b.original else b).how
+            assert [n for n in TRANSFORMATIONS if row[f"sub_{n}"] == 1] == list(how)
+    natural = result.table[result.table["case"] == "natural"]
+    assert set(natural.iloc[0][["query", "candidate"]]) == {"a/clip 0.mp4", "a/clip 0.webm"}
+
+
+def test_copies_stay_in_their_folder_and_say_how(made):
+    out, result = made
+    folder = out.with_name("pairs.parquet.clips")
+    copies = result.clips[~result.clips["original"]]
+    assert len(copies) == 18
+    for row in copies.to_dict("records"):
+        path = folder / row["path"]
+        assert path.parent == folder and path.is_file()
+        assert probe(path).has_sound == bool(row["heard"])
+        assert tuple(json.loads(row["plan"])["how"]) == tuple(row["how"].split("|"))
+    assert sorted(p.name for p in out.parent.iterdir()) == [out.name, folder.name]
+
+
+def test_the_seed_decides_everything(made, few_clips, tmp_path):
+    again = make_pairs(few_clips, tmp_path / "again.csv", **OPTIONS | {"workers": 2})
+    pandas.testing.assert_frame_equal(again.table, made[1].table)
+    pandas.testing.assert_frame_equal(again.clips, made[1].clips)
+    assert PairTable(tmp_path / "again.csv").load().pairs == tuple(
+        PairTable(tmp_path / "again.csv").load().pairs
+    )
+
+
+def test_nothing_is_overwritten(made, few_clips, tmp_path):
+    out, _ = made
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match=r"pairs\.parquet exists; give another name"):
+        make_pairs(few_clips, out, **OPTIONS)
+    assert out.read_bytes() == before
+    other = tmp_path / "x.csv.clips"
+    other.mkdir()
+    (other / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is there and is not ours"):
+        make_pairs(few_clips, tmp_path / "x.csv", **OPTIONS)
+    assert [p.name for p in other.iterdir()] == ["mine.txt"]
+
+
+def test_a_killed_call_goes_on_and_gives_the_same(made, few_clips, tmp_path, monkeypatch):
+    from coefvq.data.pairs import copies
+
+    out, calls = tmp_path / "pairs.csv", []
+    real = copies.make_copy
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    monkeypatch.setattr(copies, "make_copy", dying)
+    with pytest.raises(KeyboardInterrupt):
+        make_pairs(few_clips, out, **OPTIONS)
+    assert not out.exists()
+    folder = tmp_path / "pairs.csv.clips"
+    (folder / ".half.mp4.1.part").write_bytes(b"half")
+    with pytest.raises(ValueError, match="holds copies of other clips or with other settings"):
+        make_pairs(few_clips, out, **OPTIONS | {"seed": 2})
+    monkeypatch.setattr(copies, "make_copy", lambda *a: calls.append(a) or real(*a))
+    result = make_pairs(few_clips, out, **OPTIONS)
+    assert len(calls) == 8 + 18 - 7  # seven were there
+    pandas.testing.assert_frame_equal(result.table, made[1].table)
+    assert not list(folder.glob(".*"))
+
+
+@pytest.fixture
+def with_bad(few_clips, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for path in few_clips.rglob("*.mp4"):
+        (folder / path.name.replace(" ", "_")).write_bytes(path.read_bytes())
+    (folder / "bad.mp4").write_bytes(b"no video")
+    whole = (folder / "clip_1.mp4").read_bytes()
+    (folder / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_bad_clips_are_left_out_and_listed(with_bad, tmp_path):
+    result = make_pairs(with_bad, tmp_path / "p.jsonl", **OPTIONS)
+    assert {bad.id for bad in result.skipped} == {"bad.mp4", "half.mp4"}
+    listed = pandas.read_csv(tmp_path / "p.jsonl.clips" / SKIPPED_FILE)
+    assert set(listed["id"]) == {"bad.mp4", "half.mp4"} and listed["reason"].str.len().min() > 5
+    assert not set(result.clips["id"]) & {"bad.mp4", "half.mp4"}
+    assert len(PairTable(tmp_path / "p.jsonl").load().pairs) == len(result.table)
+    with pytest.raises(ValueError, match=r"clip bad.mp4 \(.*\) cannot be read: .*on_bad_clip=skip"):
+        make_pairs(with_bad, tmp_path / "q.csv", on_bad_clip="error", **OPTIONS)
+
+
+def test_titles_are_rewritten(few_clips, write_manifest, tmp_path):
+    rows = [
+        {"id": f"v{n}", "path": f"{'a' if n < 5 else 'b'}/clip {n}.mp4", "title": f"my clip number {n}"}
+        for n in range(9)
+    ]
+    result = make_pairs(write_manifest(rows), tmp_path / "p.csv", root=few_clips,
+                        transformations=["title", "flip"], counts=Counts(random=0),
+                        split="test", workers=0, copies=1)  # fmt: skip
+    assert set(result.table["split"]) == {"test"} and "random" not in set(result.table["case"])
+    copies = result.clips[~result.clips["original"]]
+    for row in copies.to_dict("records"):
+        old = f"my clip number {row['source'][1:]}"
+        assert (row["title"] != old) == ("title" in row["how"])
+    assert [c for c in result.table.columns if c.startswith("sub_")] == ["sub_title", "sub_flip"]
+
+
+def test_impossible_requests(few_clips, tmp_path):
+    def refused(match, clips=few_clips, out="p.csv", **options):
+        with pytest.raises(ValueError, match=match):
+            make_pairs(clips, tmp_path / out, **options)
+
+    refused("must end in .parquet, .csv, .jsonl", out="p.txt")
+    refused("copies=0", copies=0)
+    refused("least=3, most=2", least=3, most=2)
+    refused("segment_share=2", segment_share=2)
+    refused("mirror are unknown; choose from reencode", transformations=["mirror"])
+    refused("split is one of train, val, test or null, got 'dev'", split="dev")
+    refused("on_bad_clip is skip or error", on_bad_clip="ignore")
+    refused("does not exist", clips=tmp_path / "nowhere")
+    (tmp_path / "few").mkdir()
+    for number in range(2):
+        clip = few_clips / "a" / f"clip {number}.mp4"
+        (tmp_path / "few" / clip.name).write_bytes(clip.read_bytes())
+    refused("has 2 different clips that can be read; .* give at least 6", clips=tmp_path / "few")
+    assert not list(tmp_path.glob("p.*")) or not (tmp_path / "p.csv").exists()
+
+
+def test_real_clips(real_clips, tmp_path):
+    """Natural mp4 and webm copies, and one copy of each of a few short clips."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("mdn_pig.mp4", "mdn_pig.webm", "asl_no.mkv", "asl_yes.mkv"):
+        (folder / name).symlink_to(real_clips / name)
+    result = make_pairs(folder, tmp_path / "p.csv", split="test", copies=1, workers=0,
+                        transformations=["flip", "trim", "audio_removed"])  # fmt: skip
+    assert result.skipped == () and set(result.table["label"]) == {0, 1}
+    assert "natural" in set(result.table["case"])
