@@ -91,7 +91,7 @@ def summary(made: MadePairs, out: str) -> str:
         )
     if made.skipped:
         lines.append(
-            f"{len(made.skipped)} files were skipped (all in {clips_folder(out) / SKIPPED_FILE}):"
+            f"{len(made.skipped)} skipped (all are in {clips_folder(out) / SKIPPED_FILE}):"
         )
         lines += [f"  {bad.path}: {bad.reason}" for bad in made.skipped[:SHOWN]]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from coefvq.types import Clip, InputSpec, TaskSpec
 TASK = TaskSpec("reproduced", "binary", ("other", "reproduced"))
 """Is one clip a reproduction of the other?"""
 
-COUNTS = Counts(copies=1, segments=1, similar=2, sounds=1, random=2)
+COUNTS = Counts(copies=1, segments=1, similar=3, sounds=1, random=1)
 """Pairs of each source, besides its copies; see the README for the shares that come out."""
 
 

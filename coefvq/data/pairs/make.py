@@ -263,7 +263,8 @@ def _enter(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> None:
     if folder.exists() and not file.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is there and is not ours; move it or give another out")
     folder.mkdir(parents=True, exist_ok=True)
-    if file.exists() and file.read_text() != stamp:
+    made = any(path.name[0] not in ".s" for path in folder.iterdir())  # but for stamp and drafts
+    if made and file.read_text() != stamp:
         raise ValueError(
             f"{folder} holds copies of other clips or with other settings; remove it or give "
             "another out"

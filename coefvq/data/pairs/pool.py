@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -13,9 +14,10 @@ import pandas
 from filelock import FileLock
 
 from coefvq.data.home import cache_home
-from coefvq.data.pairs.copies import Original, plan_copies, write_copies
+from coefvq.data.pairs.copies import Copy, Original, plan_copies, write_copies
 from coefvq.data.pairs.drawing import File
 from coefvq.data.pairs.jobs import run_jobs
+from coefvq.data.pairs.plan import TRANSFORMATIONS
 from coefvq.data.shortform import sound, sources
 from coefvq.data.shortform.codec import render, write_clip
 
@@ -28,8 +30,19 @@ BLOCK = 8
 COPIES = 3
 """Copies of each source."""
 
+LEAST, MOST = 2, 4
+"""Transformations that a copy combines, besides the title's."""
+
+TITLE_SHARE = 0.7
+"""Copies that come under a title of their own: those who repost seldom keep one."""
+
+MISMATCH_SHARE = 0.3
+"""New titles that are about something else."""
+
 BLOCK_BYTES = 3_000_000
 """About what a block takes on disk."""
+
+AMONG = tuple(name for name in TRANSFORMATIONS if name != "title")
 
 _MOTIFS = 4
 
@@ -117,7 +130,12 @@ def make_block(clips: Path, part: Path, seed: int, number: int) -> int:
     for i, original in enumerate(originals):
         rng = np.random.default_rng([seed, number * BLOCK + i, 7])
         donors = [*originals[:i], *originals[i + 1 :]]
-        copies = plan_copies(original, donors, rng, copies=COPIES)
+        copies = [
+            retitled(copy, rng)
+            for copy in plan_copies(
+                original, donors, rng, copies=COPIES, least=LEAST, most=MOST, among=AMONG
+            )
+        ]
         _, bad = write_copies(copies, clips)
         assert not bad, bad
         rows += [copy.file.to_dict() for copy in copies]
@@ -125,6 +143,20 @@ def make_block(clips: Path, part: Path, seed: int, number: int) -> int:
     pandas.DataFrame(rows).to_parquet(temporary, index=False)
     temporary.replace(part)
     return number
+
+
+def retitled(copy: Copy, rng: np.random.Generator) -> Copy:
+    """Give most copies a title of their own."""
+    if rng.random() >= TITLE_SHARE:
+        return copy
+    mismatch = bool(rng.random() < MISMATCH_SHARE)
+    title = sources.draw_title(rng, copy.file.kind, mismatch)
+    how = (*copy.file.how, "title")  # the last of TRANSFORMATIONS
+    return dataclasses.replace(
+        copy,
+        file=dataclasses.replace(copy.file, title=title, how=how),
+        plan=dataclasses.replace(copy.plan, title=title, how=how),
+    )
 
 
 def make_source(folder: Path, seed: int, index: int) -> Original:

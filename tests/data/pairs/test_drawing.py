@@ -8,7 +8,9 @@ def source(name, kind="k", *, natural=0, copies=(), heard=None):
     """An original, natural copies of it, and copies given as changes to the file."""
     base = {"source": name, "kind": kind, "heard": name if heard is None else heard}
     files = [File(f"{name}", f"{name}.mp4", original=True, **base)]
-    files += [File(f"{name}.n{i}", f"{name}.n{i}.mp4", original=True, **base) for i in range(natural)]
+    files += [
+        File(f"{name}.n{i}", f"{name}.n{i}.mp4", original=True, **base) for i in range(natural)
+    ]
     for number, change in enumerate(copies):
         values = {**base, "how": ("crop",), **change}
         files.append(File(f"{name}-copy{number}", f"{name}-copy{number}.mp4", **values))

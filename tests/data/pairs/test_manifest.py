@@ -34,7 +34,9 @@ def test_the_fingerprint_follows_the_content(pairs):
     assert len(first) == 32 and PairManifest(pairs[::-1], TASK, ("crop",)).fingerprint == first
     titled = dataclasses.replace(pairs[1].query, text={"title": "other"})
     retitled = [
-        dataclasses.replace(p, **{s: titled for s in ("query", "candidate") if getattr(p, s).id == "c"})
+        dataclasses.replace(
+            p, **{s: titled for s in ("query", "candidate") if getattr(p, s).id == "c"}
+        )
         for p in pairs
     ]
     assert PairManifest(retitled, TASK, ("crop",)).fingerprint != first

@@ -16,7 +16,9 @@ from coefvq.data.pairs.plan import (
 
 
 def plans(count, **options):
-    return [draw_plan(np.random.default_rng(i), **{"title": "a b c", **options}) for i in range(count)]
+    return [
+        draw_plan(np.random.default_rng(i), **{"title": "a b c", **options}) for i in range(count)
+    ]
 
 
 def test_equal_generators_draw_equal_plans():

@@ -112,7 +112,9 @@ def test_no_group_of_pairs_is_on_two_sides(load, pair_rows):
         row["group"] = "g" if number in (0, 9) else ""
     assert len(load(pair_rows).pairs) == 10
     (problem,) = problems(load, pair_rows, group="group")
-    assert problem == "row 10: group 'g' is in train (row 1) and test (row 10); keep it in one split"
+    assert (
+        problem == "row 10: group 'g' is in train (row 1) and test (row 10); keep it in one split"
+    )
 
 
 def test_empty_splits_and_unlabelled_training(load, pair_rows):

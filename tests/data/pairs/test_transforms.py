@@ -162,7 +162,9 @@ def test_all_at_once_in_webm(copy):
     )  # fmt: skip
     # 0.8 of two seconds, 1.25 times as fast, and half as much of the donor.
     assert probe(path).seconds == pytest.approx(0.8 * 2 / 1.25 * 1.5, abs=0.2)
-    assert probe(path).codec.startswith(("vp9", "libvpx")) and pitch(path) == pytest.approx(1500, abs=10)
+    assert probe(path).codec.startswith(("vp9", "libvpx")) and pitch(path) == pytest.approx(
+        1500, abs=10
+    )
 
 
 def test_a_silent_clip_can_get_sound(donor, write_clip, tmp_path):
