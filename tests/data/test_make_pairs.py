@@ -62,8 +62,7 @@ def test_the_command(write_clip, tone, tmp_path):
     for number in range(6):
         write_clip(folder / f"{number}.mp4", 24, sound=tone(300 + 90 * number, 2.0))
     (folder / "bad.mp4").write_bytes(b"no video")
-    words = [f"clips={folder}", "out=p.parquet", "copies=3", "transformations=[reencode]", "least=1",
-             "most=1", "workers=0"]  # fmt: skip
+    words = [f"clips={folder}", "out=p.parquet", "transformations=[reencode]", "most=1"]
     done = subprocess.run(
         [sys.executable, "-m", "coefvq.data.make_pairs", *words],
         cwd=tmp_path, capture_output=True, text=True, check=False,

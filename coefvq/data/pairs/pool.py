@@ -18,6 +18,7 @@ from coefvq.data.pairs.copies import Copy, Original, plan_copies, write_copies
 from coefvq.data.pairs.drawing import File
 from coefvq.data.pairs.jobs import run_jobs
 from coefvq.data.pairs.plan import TRANSFORMATIONS
+from coefvq.data.pairs.tune import make_tune
 from coefvq.data.shortform import sound, sources
 from coefvq.data.shortform.codec import render, write_clip
 
@@ -43,8 +44,6 @@ BLOCK_BYTES = 3_000_000
 """About what a block takes on disk."""
 
 AMONG = tuple(name for name in TRANSFORMATIONS if name != "title")
-
-_MOTIFS = 4
 
 
 class PairPool:
@@ -174,11 +173,9 @@ def make_source(folder: Path, seed: int, index: int) -> Original:
     path = folder / f"{name}.mp4"
     if not path.exists():
         pristine, _ = render(picture, [])
-        # A melody of several motifs: its halves sound different, as in a real sound track.
-        motifs = [
-            sound.make_sound(audio, sources.FRAMES / sources.FPS / _MOTIFS) for _ in range(_MOTIFS)
-        ]
-        write_clip(path, pristine, np.concatenate(motifs), sound.RATE, crf=20, title=title)
+        # Its halves sound different, as those of a real sound track do.
+        tune = make_tune(audio, sources.FRAMES / sources.FPS, sound.RATE)
+        write_clip(path, pristine, tune, sound.RATE, crf=20, title=title)
     file = File(
         id=name, path=path.name, source=name, original=True, kind=picture.kind, title=title,
         heard=name,

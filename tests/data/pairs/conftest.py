@@ -74,22 +74,20 @@ def few_clips(tmp_path_factory, write_clip, tone):
 
 @pytest.fixture
 def pair_rows():
-    """Correct rows over the clips c0 to c11 (`clip_files`): 6 train (2 unlabelled), 2 val, 2 test."""
-    made = []
-    for number in range(10):
-        split = "train" if number < 6 else "val" if number < 8 else "test"
-        first = 0 if number < 6 else 6 if number < 8 else 9
-        made.append(
-            {
-                "query": f"c{first + number % (6 if number < 6 else 2)}",
-                "candidate": f"c{first + (number + 1) % 6 if number < 6 else first + 2 - number % 1}",
-                "label": "" if number in (4, 5) else number % 2,
-                "sub_crop": "" if number == 2 else int(number % 4 == 1),
-                "sub_flip": 0,
-                "split": split,
-            }
-        )
-    return made
+    """Correct rows over c0 to c11 (`clip_files`): 6 train (2 unlabelled), 2 val, 2 test."""
+    train = [(k, (k + 1) % 6) for k in range(6)]
+    sides = [*train, (6, 8), (7, 8), (9, 11), (10, 11)]
+    return [
+        {
+            "query": f"c{query}",
+            "candidate": f"c{candidate}",
+            "label": "" if number in (4, 5) else number % 2,
+            "sub_crop": "" if number == 2 else int(number % 4 == 1),
+            "sub_flip": 0,
+            "split": "train" if number < 6 else "val" if number < 8 else "test",
+        }
+        for number, (query, candidate) in enumerate(sides)
+    ]
 
 
 @pytest.fixture
