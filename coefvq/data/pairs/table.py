@@ -194,10 +194,10 @@ class PairTable:
                 marks[name] = float(parse_label(value, "binary", ("0", "1")))  # type: ignore[arg-type]
             except LabelError as error:
                 problems.append(row.problem(f"{column} {value!r} {error}"))
-        name = row.cells.get("id")
+        identity = row.cells.get("id")
         group = None if self.group is None else row.cells[self.group]
         return Pair(
-            id=f"{query.id}+{candidate.id}" if blank(name) else str(name).strip(),
+            id=f"{query.id}+{candidate.id}" if blank(identity) else str(identity).strip(),
             query=query,
             candidate=candidate,
             sub_labels=marks,

@@ -191,3 +191,11 @@ def test_lightning_trains_on_it(make):
     )  # fmt: skip
     trainer.fit(model, datamodule=make())
     assert len(model.seen) == 2 and model.seen[0] != model.seen[1]
+
+
+def test_worker_processes_give_the_same_batches(make):
+    here, there = make(), make(num_workers=1)
+    for data in (here, there):
+        data.prepare()
+    for a, b in zip(here.train_dataloader(), there.train_dataloader(), strict=True):
+        assert a.ids == b.ids and torch.equal(a.query.frames, b.query.frames)
