@@ -32,25 +32,59 @@ def check_width(logits: Tensor, loss: str, what: str) -> None:
         )
 
 
-def split(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probability of the label, of everything else, and of each other class among the others.
+def apart(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    temperature: float,
+    alpha: float,
+    beta: float,
+    wanted: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """α · KL(b_p ‖ b_q) + β · KL(p̂ ‖ q̂), and where wanted its gradient for the student's z / T.
+
+    b = (p[y], 1 − p[y]), and p̂, q̂ are softmaxes over the classes other than the label y. With
+    d = α (q[y] − p[y]) the gradient is d for the label and (β − d) q̂ − β p̂ for the others.
 
     Args:
-        logits: (B, C), already divided by the temperature; −inf masks a class.
+        student: (B, C); −inf masks a class, also every class but the label.
+        teacher: (B, C), the same.
         labels: (B,) class indices.
+        temperature: T > 0, of everything.
+        alpha: α.
+        beta: β.
+        wanted: whether to make the gradient.
 
     Returns:
-        (B,), (B,) and (B, C); a class that cannot be has −1e30, and so has the label in the third.
+        (B,) in nats, and (B, C) or None.
     """
-    own = F.one_hot(labels, logits.shape[-1]).bool()
-    possible = logits.clamp_min(-IMPOSSIBLE)  # a row may have no other class than the label
-    others = possible.masked_fill(own, -torch.inf)
-    every = possible.logsumexp(-1)
-    label = (possible.gather(-1, labels[:, None])[:, 0] - every).clamp_min(-IMPOSSIBLE)
-    rest = (others.logsumexp(-1) - every).clamp_min(-IMPOSSIBLE)
-    return label, rest, F.log_softmax(others, -1).clamp_min(-IMPOSSIBLE)
+    own = labels[:, None]
+    (b_q, x_q, mass_q, sum_q), (b_p, x_p, mass_p, sum_p) = (
+        _parts(z.detach(), own, temperature) for z in (student, teacher)
+    )
+    target = (b_p.exp() * (b_p - b_q)).sum(-1)
+    others = x_p.sub_(x_q).mul_(mass_p).sum(-1) / sum_p[:, 0] + (sum_q / sum_p).log()[:, 0]
+    values = alpha * target + beta * others
+    if not wanted:
+        return values, None
+    d = alpha * (b_q[:, :1].exp() - b_p[:, :1].exp())
+    gradient = mass_q.mul_((beta - d) / sum_q).addcmul_(mass_p, beta / sum_p, value=-1.0)
+    return values, gradient.scatter_(-1, own, d)
 
 
-def kl(log_q: Tensor, log_p: Tensor) -> Tensor:
-    """Σ p (log p − log q) over the last dimension."""
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+def _parts(
+    logits: Tensor, own: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log b (B, 2); and of the others x (B, C), e^x and Σ e^x (B, 1): e^x / Σ e^x is p̂.
+
+    The label itself has x = 0 and, in place of e^x, 0: sums over the classes are over the others.
+    """
+    x = (logits / temperature).clamp_min_(-IMPOSSIBLE)  # a row may have no other class
+    label = x.gather(-1, own)
+    top = x.scatter_(-1, own, -torch.inf).amax(-1, keepdim=True)
+    x.scatter_(-1, own, top).sub_(top)
+    mass = x.exp().scatter_(-1, own, 0.0)
+    total = mass.sum(-1, keepdim=True)
+    gap = label - (top + total.log())
+    both = F.logsigmoid(torch.cat([gap, -gap], -1)).clamp_min_(-IMPOSSIBLE)
+    return both, x, mass, total

@@ -18,8 +18,9 @@ from coefvq.losses._contract import (
     need_teacher,
     reduce,
 )
+from coefvq.losses._known_gradient import wants_gradient, with_gradient
 from coefvq.losses._numbers import check_not_negative
-from coefvq.losses._target import check_many_classes, check_width, kl, split
+from coefvq.losses._target import apart, check_many_classes, check_width
 from coefvq.losses.logit_kd import soft_elements
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def dkd_loss(
     T² · KL(p ‖ q), in which no class is set apart. The authors' warm-up over the first epochs is a
     schedule of the term's weight.
 
-    Gradients flow to `student_logits` only. Inside it is float32 (float64 for float64 logits).
+    Gradients flow to `student_logits` only, and are differentiable once. Inside it is float32
+    (float64 for float64 logits).
 
     Args:
         student_logits: (B, C), C > 2. −inf masks a class.
@@ -83,10 +85,12 @@ def dkd_loss(
     check_width(student, "dkd_loss", _VANISHES)
     safe, mask = check_labels(labels, label_mask, student, task)
     weight = check_weight(sample_weight, student)
-    label_q, rest_q, others_q = split(student / temperature, safe)
-    label_p, rest_p, others_p = split(teacher / temperature, safe)
-    target = kl(torch.stack([label_q, rest_q], -1), torch.stack([label_p, rest_p], -1))
-    values = temperature**2 * (alpha * target + beta * kl(others_q, others_p))
+    wanted = wants_gradient(student)
+    values, gradient = apart(student, teacher, safe, temperature, alpha, beta, wanted)
+    values = temperature * values  # twice around: the gradient is with respect to z / T
+    if gradient is not None:
+        values = with_gradient(student, values, gradient)
+    values = temperature * values
     if mask is not None:
         plain = soft_elements(student, teacher, task, temperature)
         values = torch.where(mask, values, plain)

@@ -20,8 +20,9 @@ from coefvq.losses._contract import (
     need_teacher,
     reduce,
 )
+from coefvq.losses._known_gradient import wants_gradient, with_gradient
 from coefvq.losses._numbers import check_not_negative
-from coefvq.losses._target import check_many_classes, check_width, kl, split
+from coefvq.losses._target import apart, check_many_classes, check_width
 from coefvq.losses.logit_kd import soft_elements
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def nkd_loss(
     γ · T² · KL(p_T ‖ q_T), in which no class is set apart. The first part is a label's loss, so the
     whole is *not* 0 where the student equals the teacher.
 
-    Gradients flow to `student_logits` only. Inside it is float32 (float64 for float64 logits).
+    Gradients flow to `student_logits` only, and are differentiable once. Inside it is float32
+    (float64 for float64 logits).
 
     Args:
         student_logits: (B, C), C > 2. −inf masks a class.
@@ -85,9 +87,12 @@ def nkd_loss(
     weight = check_weight(sample_weight, student)
     trusted = teacher.softmax(-1).gather(-1, safe[:, None])[:, 0]
     own = trusted * F.cross_entropy(student, safe, reduction="none").clamp_max(IMPOSSIBLE)
-    *_, others_q = split(student / temperature, safe)
-    *_, others_p = split(teacher / temperature, safe)
-    values = own + gamma * temperature**2 * kl(others_q, others_p)
+    wanted = wants_gradient(student)
+    others, gradient = apart(student, teacher, safe, temperature, 0.0, 1.0, wanted)
+    others = temperature * others  # twice around: the gradient is with respect to z / T
+    if gradient is not None:
+        others = with_gradient(student, others, gradient)
+    values = own + gamma * temperature * others
     if mask is not None:
         plain = gamma * soft_elements(student, teacher, task, temperature)
         values = torch.where(mask, values, plain)

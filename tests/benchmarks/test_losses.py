@@ -17,6 +17,7 @@ from coefvq.losses import (
     cpfd_loss,
     dkd_loss,
     logit_kd_loss,
+    nkd_loss,
     pfd_loss,
     standardized_kd_loss,
     supervised_loss,
@@ -68,6 +69,12 @@ def plain_dkd(student, teacher, labels):
     return 4 * target + 32 * others
 
 
+def plain_nkd(student, teacher, labels):
+    own = functional.one_hot(labels, student.shape[-1]).bool()
+    target = -(teacher.softmax(-1)[own] * student.log_softmax(-1)[own]).mean()
+    return target + 6 * plain_kl(*logs(student - 1e4 * own, teacher - 1e4 * own))
+
+
 def plain_standardized(student, teacher, labels):
     scores = (
         (x - x.mean(-1, keepdim=True)) / x.std(-1, correction=0, keepdim=True)
@@ -93,6 +100,7 @@ PAIRS = {
     "pfd": (lambda s, t, y: pfd_loss(s, t, y, task="multiclass", temperature=2.0), plain_pfd),
     "cpfd": (lambda s, t, y: cpfd_loss(s, t, y, task="multiclass", temperature=2.0), plain_cpfd),
     "dkd": (lambda s, t, y: dkd_loss(s, t, y, temperature=2.0), plain_dkd),
+    "nkd": (lambda s, t, y: nkd_loss(s, t, y, temperature=2.0), plain_nkd),
     "standardized_kd": (lambda s, t, y: standardized_kd_loss(s, t), plain_standardized),
 }
 
