@@ -105,6 +105,19 @@ def test_appended_classes_change_nothing(make_case, word):
     )
 
 
+@pytest.mark.parametrize("word", confidence.NAMES)
+def test_half_precision_and_compile(full, word):
+    function = getattr(confidence, word)
+    half = {"student": full.student.bfloat16(), "teacher": full.teacher.bfloat16()}
+    single = {name: logits.float() for name, logits in half.items()}
+    value = of(function, full, **half)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, of(function, full, **single))
+    torch.compiler.reset()
+    graph = torch.compile(of, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(graph(function, full), of(function, full))
+
+
 def test_one_class_left_is_certain():
     teacher = torch.tensor([[0.0, -torch.inf]])
     labels = torch.tensor([0])

@@ -37,6 +37,7 @@ TEACHER_LOGITS = F.linear(*TEACHER.values())
 TOP = dict(
     zip(("topk_logprobs", "topk_indices"), TEACHER_LOGITS.log_softmax(-1).topk(K), strict=True)
 )
+PER_TOKEN = ("teacher_hidden", "topk_indices", "topk_logprobs")
 MASK = torch.tensor([1, 0, 1, 1, 0, 1, 1]).bool()
 WEIGHT = torch.tensor([0.5, 9.0, 2.0, 1.0, 9.0, 0.25, 1.5], dtype=torch.float64)
 # What linear_kd_loss gets, and what token_kd_loss gets of the same teacher.
@@ -260,7 +261,25 @@ def test_accumulation_divides_by_all_tokens__axolotl_3271():
     close([x.grad for x in cut[:2]], [x.grad for x in whole[:2]])
 
 
-def test_masked_vocabulary():
+@path
+def test_invariances(path):
+    """Order of tokens, a constant on all logits of the student, cuts of the batch under a sum."""
+
+    def loss(rows, bias=BIAS):
+        given = {k: v[rows] if k in PER_TOKEN else v for k, v in path.items()}
+        hidden, head, _ = leaves()
+        value = linear_kd_loss(hidden[rows], head, student_bias=bias, reduction="sum", **given)
+        value.backward()
+        return value.detach(), hidden.grad, head.grad
+
+    expected = loss(slice(None))
+    close(loss(torch.tensor([4, 2, 0, 6, 5, 3, 1])), expected)
+    close(loss(slice(None), BIAS + 3), expected)
+    parts = [loss(slice(0, 1)), loss(slice(1, 4)), loss(slice(4, N))]
+    close([sum(x) for x in zip(*parts, strict=True)], expected)
+
+
+def test_masked_vocabulary__liger_zero_padding():
     """A bias of −inf on both sides: as if the tokens were not there (Liger pads with logits 0)."""
     hidden, head, bias = leaves()
     expected = linear_kd_loss(hidden, head, student_bias=bias, **TEACHER)

@@ -46,13 +46,13 @@ def test_equals_reference(task, weighted, reduction, temperature, make_case):
     torch.testing.assert_close(value, torch.tensor(expected, dtype=torch.float64))
 
 
-def test_zero_for_equal_logits(full):
+def test_zero_for_equal_logits__trl_5731(full):
     """trl#5731, torchtune, NeMo, distillm#7: student = teacher must give 0, not an entropy."""
     for temperature in (0.5, 1.0, 4.0):
         assert loss(replace(full, teacher=full.student), temperature=temperature).item() == 0.0
 
 
-def test_mean_over_samples_never_over_classes(make_case):
+def test_mean_over_samples_never_over_classes__modelopt(make_case):
     """ModelOpt's default divided by the number of classes too."""
     case = make_case("multiclass")
     expected = F.kl_div(
@@ -106,7 +106,7 @@ def test_permutation(checks, full):
     checks.permutation(lambda c: loss(c, reduction="none"), full)
 
 
-def test_micro_batches(checks, full):
+def test_micro_batches__axolotl_3271(checks, full):
     checks.micro_batches(lambda c: loss(c, reduction="sum"), full)
 
 
@@ -141,7 +141,7 @@ def test_class_masked_on_one_side_never_gives_nan(make_case, side):
     assert (value[0] > 1e25) == (side == "student")
 
 
-def test_extremes(checks, full):
+def test_extremes__liger_769(checks, full):
     checks.extremes(lambda c: loss(c), full)
 
 

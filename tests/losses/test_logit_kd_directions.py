@@ -81,7 +81,7 @@ def test_invariances(checks, make_case, full, way):
     checks.appended_classes(lambda case: loss(case, **way), make_case("multiclass"))
 
 
-def test_extremes_half_precision_and_compile(checks, full, way):
+def test_extremes_half_precision_and_compile__liger_769(checks, full, way):
     checks.extremes(lambda case: loss(case, **way), full)
     checks.half_precision(lambda case: loss(case, **way), full)
     checks.compiled(lambda case: loss(case, **way), full)

@@ -92,7 +92,7 @@ def test_permutation(full):
     torch.testing.assert_close(moved, loss(full, reduction="none")[order])
 
 
-def test_micro_batches_of_whole_queries(full):
+def test_micro_batches_of_whole_queries__axolotl_3271(full):
     """axolotl#3271, sparseml#592: cut between queries, the sum is the same."""
     parts = [loss(full.rows(part), GROUPS[part], reduction="sum") for part in WHOLE]
     torch.testing.assert_close(sum(parts), loss(full, reduction="sum"))

@@ -72,6 +72,14 @@ def test_gradients(checks, full, reduction):
     checks.gradients(lambda case: loss(case, reduction=reduction, **OPTIONS), full)
 
 
+def test_a_second_derivative_is_refused_and_never_wrong(full):
+    student = full.student.clone().requires_grad_()
+    value = loss(replace(full, student=student), **OPTIONS)
+    (gradient,) = torch.autograd.grad(value, student, create_graph=True)
+    with pytest.raises(RuntimeError, match="gives a first derivative only"):
+        gradient.square().sum().backward()
+
+
 def test_invariances(checks, full, make_case):
     checks.permutation(lambda case: loss(case, reduction="none", **OPTIONS), full)
     checks.micro_batches(lambda case: loss(case, reduction="sum", **OPTIONS), full)

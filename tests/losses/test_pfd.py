@@ -105,7 +105,7 @@ def test_permutation(checks, full):
     checks.permutation(lambda c: loss(c, reduction="none"), full)
 
 
-def test_micro_batches(checks, full):
+def test_micro_batches__axolotl_3271(checks, full):
     """axolotl#3271, sparseml#592: the divisor under accumulation."""
     checks.micro_batches(lambda c: loss(c, reduction="sum"), full)
 
@@ -123,7 +123,7 @@ def test_softmax_invariances(checks, make_case):
 
 
 @pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
-def test_continuous_in_weight(checks, full, at):
+def test_continuous_in_weight__torchdistill_kd_loss(checks, full, at):
     """torchdistill's KDLoss dropped T² at the ends of its weight."""
     checks.continuous(lambda w: loss(full, distill_weight=w, temperature=3.0), at)
 

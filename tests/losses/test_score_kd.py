@@ -92,7 +92,7 @@ def test_permutation(checks, full, distance):
     checks.permutation(lambda c: loss(c, distance=distance, reduction="none"), full)
 
 
-def test_micro_batches(checks, full, distance):
+def test_micro_batches__axolotl_3271(checks, full, distance):
     """axolotl#3271, sparseml#592: a sum does not depend on how the batch is cut."""
     checks.micro_batches(lambda c: loss(c, distance=distance, reduction="sum"), full)
 

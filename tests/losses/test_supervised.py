@@ -90,7 +90,7 @@ def test_equals_torch(make_case):
     torch.testing.assert_close(loss(case, positive_weight=positive), expected)
 
 
-def test_mask_selects_samples(full):
+def test_mask_selects_samples__mlkd(full):
     """MLKD averaged before it applied the mask: the mask only rescaled."""
     kept = replace(full.rows(full.label_mask), label_mask=None)
     torch.testing.assert_close(loss(full), loss(kept))
@@ -128,7 +128,7 @@ def test_permutation(checks, full):
     checks.permutation(lambda c: loss(c, reduction="none"), full)
 
 
-def test_micro_batches(checks, full):
+def test_micro_batches__axolotl_3271(checks, full):
     checks.micro_batches(lambda c: loss(c, reduction="sum"), full)
 
 

@@ -258,7 +258,7 @@ def test_invariances(path):
 
 
 @path
-def test_masked_vocabulary(path):
+def test_masked_vocabulary__modelopt(path):
     """Tokens that both sides mask by −inf change nothing (ModelOpt: a mean over them would)."""
     nothing = torch.full((B, T, 5), -torch.inf, dtype=torch.float64)
     short = STUDENT.clone().requires_grad_()
@@ -460,7 +460,7 @@ def test_module_errors_come_at_construction(options):
         TokenKDLoss(**options)
 
 
-def test_smaller_vocabulary_is_padded_with_minus_infinity():
+def test_smaller_vocabulary_is_padded_with_minus_infinity__liger_zero_padding():
     """Liger pads with logits of 0: real mass on tokens that the student doesn't have."""
     with pytest.raises(ValueError, match="pad the smaller with logits of −inf"):
         token_kd_loss(STUDENT[..., :-2], TEACHER)
