@@ -60,9 +60,14 @@ def predict(
     from coefvq.data.reader import ClipReader
     from coefvq.data.text import load_tokenizer
     from coefvq.modules.pretrained import load_metadata
-    from coefvq.students.load import load_student
+    from coefvq.students.load import load_student, takes_pairs
 
     out = Path(out)
+    if takes_pairs(model):
+        raise ValueError(
+            f"model={model} judges pairs; give query= and candidate=, two video files, in place of "
+            "clips="
+        )
     if on_bad_clip not in ("skip", "error"):
         raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
     if out.suffix != ".parquet":
@@ -201,10 +206,30 @@ def _device(name: str) -> str:
     return name
 
 
+def _pair_line(cfg: DictConfig) -> str:
+    from coefvq.predict_pair import judge_pair
+
+    if cfg.query is None or cfg.candidate is None or cfg.clips is not None:
+        raise ValueError("a pair is query= and candidate=, two video files, without clips=")
+    texts = {"query_text": cfg.query_text, "candidate_text": cfg.candidate_text}
+    device = _device(cfg.device)
+    return judge_pair(cfg.model, cfg.query, cfg.candidate, **texts, device=device).line()
+
+
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="predict")
 def _main(cfg: DictConfig) -> None:
     with config.one_sentence():
         words = {str(k): v for k, v in cfg.items()}
+        if words.pop("query") is not None or cfg.candidate is not None:
+            print(_pair_line(cfg))
+            return
+        for name in ("candidate", "query_text", "candidate_text"):
+            del words[name]
+        if cfg.clips is None:
+            raise ValueError(
+                "nothing to score: give clips=, a folder or a manifest, or for a pairwise student "
+                "query= and candidate="
+            )
         out = cfg.out
         try:
             table = predict(words.pop("model"), words.pop("clips"), **words)

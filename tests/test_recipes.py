@@ -47,8 +47,9 @@ def check(cfg):
 
 
 def test_all_recipes_are_found():
-    assert RECIPES == ["cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd", "pfd",
-                       "relational_kd", "self_distillation", "supervised", "teacher"]  # fmt: skip
+    assert RECIPES == ["cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd", "matchlite",
+                       "matchlm", "matchlm2lite", "pfd", "relational_kd", "self_distillation",
+                       "supervised", "teacher"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -70,9 +71,11 @@ def test_a_recipe_is_a_sentence_without_targets(name):
     "choice",
     [f"{g}={o}" for g, options in GROUPS.items() if g not in ("table",) for o in options],
 )
-def test_every_option_composes_with_cpfd(choice):
-    words = ["data.train=x.csv"] if choice == "data=manifest" else []
-    check(compose("+recipe=cpfd", choice, *words))
+def test_every_option_composes_with_a_recipe(choice):
+    """Those of pairs with the recipe of pairs, all others with CPFD."""
+    words = ["data.train=x.csv"] if choice in ("data=manifest", "data=pairs") else []
+    recipe = "matchlm2lite" if "match" in choice or "pair" in choice else "cpfd"
+    check(compose(f"+recipe={recipe}", choice, *words))
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ def _platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:
 
     with torch.enable_grad():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return float(weights[0].exp() / spread), float(weights[1])
+    found = weights.detach()
+    return float(found[0].exp() / spread), float(found[1])
 
 
 __all__ = ["OperatingPoint", "choose_operating_point"]

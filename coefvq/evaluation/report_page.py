@@ -42,6 +42,7 @@ def page(report: Mapping[str, Any]) -> str:
     if report.get("command"):
         parts.append(f"```\n{report['command']}\n```")
     parts += _test(test, report)
+    parts += _pairs(report)
     if report.get("notes"):
         parts += ["## Notes", "\n".join(f"- {note}" for note in report["notes"])]
     parts += _pictures(report.get("plots") or [])
@@ -65,6 +66,9 @@ def page(report: Mapping[str, Any]) -> str:
     if report.get("versions"):
         parts += ["## Versions", table(("package", "version"), report["versions"].items())]
     return "\n\n".join(parts) + "\n"
+
+
+_BY_KIND = {"average_precision": "AP", "recall_at_precision_80": "R@P80"}
 
 
 def shown(value: Any) -> str:
@@ -133,6 +137,40 @@ def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
         parts += ["### Agreement of student and teacher", table(("measure", "value"), lines)]
     if test.get("gap_closed") is not None:
         parts.append(f"Share of the teacher–student gap closed: {shown(test['gap_closed'])}")
+    return parts
+
+
+def _pairs(report: Mapping[str, Any]) -> list[str]:
+    """Of pairs: recall at precisions, kinds of change, and what an answer costs."""
+    parts: list[str] = []
+    models = report.get("pairs") or {}
+    if models:
+        precisions = list(next(iter(models.values()))["recall_at_precision"])
+        recalls = [
+            (f"{p} %", *(shown(m["recall_at_precision"][p]) for m in models.values()))
+            for p in precisions
+        ]
+        parts += ["### Recall at a precision", table(("precision", *models), recalls)]
+        kinds = {k: v["n"] for m in models.values() for k, v in m["by_sub_label"].items()}
+        lines = [
+            (k, n, *(shown(m["by_sub_label"][k][x]) for m in models.values() for x in _BY_KIND))
+            for k, n in kinds.items()
+        ]
+        heads = [f"{name}, {word}" for name in models for word in _BY_KIND.values()]
+        parts += ["### By kind of change", table(("kind", "copies", *heads), lines)]
+    if report.get("compute"):
+        costs = [
+            (name.replace("_", " "), f"{c['gflop']:.3f}", f"{c['ms']:.2f}")
+            for name, c in report["compute"].items()
+        ]
+        parts += ["### Cost of a pair", table(("model", "GFLOP", "ms here"), costs)]
+    point = report.get("operating_point")
+    if point:
+        parts.append(
+            f"Operating point: for a precision of {point['precision']:.0%} the calibrated score is "
+            f"cut at {point['threshold']:.4f}, which had precision {point['val_precision']:.4f} "
+            f"and recall {point['val_recall']:.4f} on {point['n']} validation examples."
+        )
     return parts
 
 

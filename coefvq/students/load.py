@@ -14,6 +14,11 @@ from coefvq.students.xvlm import XVLMStudent
 STUDENTS = (MatchLite, XVLMStudent)
 
 
+def takes_pairs(folder: str | Path) -> bool:
+    """Whether the student in a folder judges pairs rather than single clips."""
+    return bool(read_config(folder)["class"] == MatchLite.__name__)
+
+
 def load_student(folder: str | Path) -> nn.Module:
     """Load the student that a run exported (`runs/…/student`), in eval mode.
 

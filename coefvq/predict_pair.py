@@ -1,0 +1,103 @@
+"""Judge one pair of files with an exported pairwise student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from coefvq.evaluation.operating_point import OperatingPoint
+from coefvq.types import Clip, InputSpec, TaskSpec
+
+
+@dataclass(frozen=True)
+class PairVerdict:
+    """What a student says of a pair.
+
+    Args:
+        score: calibrated probability that the candidate reproduces the query; where the student
+            was exported without an operating point, its own probability.
+        verdict: the class at the threshold.
+        threshold: on the score.
+        precision: share of right answers among such verdicts that the threshold had on validation
+            pairs; None without an operating point (the threshold is that of the largest F1).
+    """
+
+    score: float
+    verdict: str
+    threshold: float
+    precision: float | None
+
+    def line(self) -> str:
+        """What to print."""
+        how = (
+            f"threshold {self.threshold:.3f}, the best F1 on validation pairs"
+            if self.precision is None
+            else f"threshold {self.threshold:.3f}, for a precision of {self.precision:.0%}"
+        )
+        return f"{self.verdict}  {self.score:.4f}  ({how})"
+
+
+def judge_pair(
+    model: str | Path,
+    query: str | Path,
+    candidate: str | Path,
+    *,
+    query_text: str = "",
+    candidate_text: str = "",
+    device: torch.device | str = "cpu",
+) -> PairVerdict:
+    """Say whether one file reproduces another.
+
+    Args:
+        model: a folder written by a run (`runs/…/student`) of a pairwise student.
+        query: video file that is asked about.
+        candidate: video file that it may have been made from.
+        query_text: its title; read into the student's first text field.
+        candidate_text: likewise.
+        device: where to compute.
+
+    Raises:
+        ValueError: the student judges single clips, or a file cannot be read.
+    """
+    from coefvq.data.media import UnreadableClip
+    from coefvq.data.reader import ClipReader, collate
+    from coefvq.data.text import load_tokenizer
+    from coefvq.modules.pretrained import load_metadata
+    from coefvq.pairs import PairBatch
+    from coefvq.students.load import load_student, takes_pairs
+
+    if not takes_pairs(model):
+        raise ValueError(
+            f"model={model} judges single clips; give clips=, a folder or a manifest, in place of "
+            "query= and candidate="
+        )
+    student, metadata = load_student(model).eval().to(device), load_metadata(model)
+    task, inputs = TaskSpec(**metadata["task"]), InputSpec(**metadata["inputs"])
+    reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)
+    sides = []
+    for name, path, text in (
+        ("query", query, query_text),
+        ("candidate", candidate, candidate_text),
+    ):
+        clip = Clip(id=name, path=Path(path), text=dict.fromkeys(inputs.text_fields[:1], text))
+        try:
+            sides.append(collate([reader.read(clip)]))
+        except UnreadableClip as error:
+            raise ValueError(
+                f"{name}={path} cannot be read: {error.reason}; give a video file"
+            ) from error
+    batch = PairBatch(("pair",), *sides).to(device).public()
+    with torch.no_grad():
+        logits = student(batch).logits.float().cpu()
+    stored = metadata.get("operating_point")
+    if stored is None:
+        score, threshold, precision = float(logits.sigmoid()), metadata["threshold"], None
+    else:
+        point = OperatingPoint.from_dict(stored)
+        score, threshold, precision = float(point.score(logits)), point.threshold, point.precision
+    return PairVerdict(score, task.classes[int(score >= threshold)], threshold, precision)
+
+
+__all__ = ["PairVerdict", "judge_pair"]

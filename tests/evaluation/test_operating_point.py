@@ -1,0 +1,85 @@
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from coefvq.evaluation.operating_point import OperatingPoint, choose_operating_point
+
+
+def drawn(n=4000, seed=0):
+    """Logits that are 2·z + 1 where the truth follows z."""
+    draw = torch.Generator().manual_seed(seed)
+    z = torch.randn(n, generator=draw) * 2 - 1
+    labels = (torch.rand(n, generator=draw) < z.sigmoid()).float()
+    return 2 * z + 1, labels
+
+
+def test_it_undoes_a_scale_and_a_bias():
+    logits, labels = drawn()
+    point = choose_operating_point(logits, labels, 0.8)
+    # z = (logit − 1) / 2
+    assert point.scale == pytest.approx(0.5, abs=0.05) and point.bias == pytest.approx(
+        -0.5, abs=0.1
+    )
+    fitted = LogisticRegression(C=1e9).fit(logits[:, None].numpy(), labels.numpy())
+    assert point.scale == pytest.approx(fitted.coef_.item(), abs=0.01)
+    assert point.bias == pytest.approx(fitted.intercept_.item(), abs=0.01)
+
+
+def test_the_threshold_has_the_precision_and_no_other_has_more_recall():
+    logits, labels = drawn(500)
+    point = choose_operating_point(logits, labels, 0.9)
+    score = point.score(logits)
+    taken = score >= point.threshold
+    assert labels[taken].mean() >= 0.9
+    assert labels[taken].mean().item() == pytest.approx(point.val_precision)
+    assert (labels[taken].sum() / labels.sum()).item() == pytest.approx(point.val_recall)
+    best = max(
+        float(labels[score >= cut].sum() / labels.sum())
+        for cut in score
+        if labels[score >= cut].mean() >= 0.9
+    )
+    assert point.val_recall == pytest.approx(best)
+
+
+def test_ties_are_taken_together():
+    logits = torch.tensor([2.0, 2.0, 2.0, 2.0, 0.0])
+    labels = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])
+    point = choose_operating_point(logits, labels, 0.9)
+    assert point.threshold > 1 and point.val_recall == 0  # 3 of 4, or nothing
+    assert choose_operating_point(logits, labels, 0.75).val_recall == 1
+
+
+def test_perfect_separation_stays_finite():
+    logits = torch.cat([torch.full((20,), 5.0), torch.full((20,), -5.0)])
+    point = choose_operating_point(logits, (logits > 0).float(), 0.95)
+    assert 0 < point.scale < 10 and abs(point.bias) < 1 and point.val_recall == 1
+    # Platt's targets for 20 of each: 21/22 and 1/22.
+    assert point.score(logits)[0].item() == pytest.approx(21 / 22, abs=1e-3)
+
+
+def test_plain_values_are_the_way_back():
+    logits, labels = drawn(200)
+    point = choose_operating_point(logits, labels, 0.8)
+    assert OperatingPoint.from_dict(point.to_dict()) == point
+
+
+def test_unlabelled_examples_are_left_out():
+    logits, labels = drawn(200)
+    mask = torch.arange(200) < 150
+    masked = torch.where(mask, labels, torch.nan)
+    found = choose_operating_point(logits, masked, 0.8, label_mask=mask)
+    assert found == choose_operating_point(logits[:150], labels[:150], 0.8)
+
+
+@pytest.mark.parametrize(
+    ("labels", "precision", "message"),
+    [
+        ([1.0, 1.0], 0.8, "2 of 2 labelled validation examples are positive"),
+        ([0.0, 0.0], 0.8, "0 of 2"),
+        ([0.0, 1.0], 1.0, "between 0 and 1, got 1"),
+        ([0.0, 1.0], 80, "between 0 and 1, got 80"),
+    ],
+)
+def test_errors(labels, precision, message):
+    with pytest.raises(ValueError, match=message):
+        choose_operating_point(torch.zeros(2), torch.tensor(labels), precision)

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from coefvq.prepare import prepared_data
+from coefvq.student_start import start_student
+
+PAIRS = ("data.labelled=8", "data.unlabelled=8", "data.val=8", "data.test=8")
+
+
+@pytest.fixture
+def started(small, tmp_path):
+    def make(*words):
+        cfg, said = small("+recipe=matchlite", *PAIRS, *words, folder=tmp_path / "run"), []
+        student = start_student(cfg, prepared_data(cfg), lambda line, **_: said.append(line))
+        return student, said
+
+    return make
+
+
+def same(one, other):
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_without_a_word_weights_are_random_and_follow_the_seed(started):
+    first, said = started()
+    assert said == [] and same(first, started()[0])
+    assert not same(first, started("seed=2")[0])
+
+
+def test_the_first_stage_is_trained_once_and_found_again(started, tmp_path):
+    first, said = started("start=labels")
+    assert said == ["start    matchlite, trained on hard labels"]
+    assert not same(first, started()[0])
+    assert all(p.requires_grad for p in first.parameters())
+    again, said = started("start=labels")
+    assert said == ["start    matchlite, reused on hard labels"] and same(first, again)
+    other, _ = started("start=labels", "optimizer.lr=1e-4")
+    assert not same(first, other)
+    first.save_pretrained(tmp_path / "model")
+    loaded, said = started(f"start={tmp_path / 'model'}")
+    assert same(first, loaded) and said == [f"start    {tmp_path / 'model'}"]
+    with pytest.raises(ValueError, match="symmetric"):
+        started(f"start={tmp_path / 'model'}", "student.config.symmetric=true")
+
+
+def test_what_is_no_start_is_a_sentence(started):
+    with pytest.raises(ValueError, match="start=nowhere is no folder; give one of a saved student"):
+        started("start=nowhere")
