@@ -84,7 +84,8 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
     say(f"run      {os.path.relpath(folder.path)}", soft_wrap=True)
     with watch("data"):
         say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {config.task_word(cfg)}")
-        data = prepared_data(cfg, cfg.teacher.checkpoint)
+        started = None if cfg.start == "labels" else cfg.start
+        data = prepared_data(cfg, started or cfg.teacher.checkpoint)
     make_objective(cfg)  # refuses a wrong word before minutes are spent on a teacher
     with watch("teacher"):
         teacher = open_teacher(cfg, data, say)

@@ -15,8 +15,8 @@ from coefvq.types import Batch, StudentOutput, TeacherOutput
 
 CONF = Path(__file__).parents[1] / "conf" / "objective"
 OPTIONS = [
-    "cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd", "pfd", "relational_kd",
-    "supervised",
+    "cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd", "matchlm2lite",
+    "pair_supervised", "pfd", "relational_kd", "supervised",
 ]  # fmt: skip
 
 
@@ -32,7 +32,8 @@ def inputs():
     )
     logits = torch.randn(4, generator=draw).requires_grad_()
     teacher_logits = torch.randn(4, generator=draw)
-    student = StudentOutput(logits, torch.randn(4, 3, generator=draw).requires_grad_())
+    features = torch.randn(4, 3, generator=draw).requires_grad_()
+    student = StudentOutput(logits, features, torch.randn(4, 2, generator=draw).requires_grad_())
     return student, TeacherOutput(teacher_logits, torch.randn(4, 5, generator=draw)), batch
 
 

@@ -25,7 +25,8 @@ def test_what_only_the_data_know_is_filled_in(prepared):
     cfg, data = prepared()
     assert dict(cfg.runtime) == {
         "task": "binary", "num_outputs": 1, "num_privileged": data.num_privileged,
-        "vocab_size": len(data.tokenizer), "student_width": None, "teacher_width": None,
+        "vocab_size": len(data.tokenizer), "num_sub_labels": 0,
+        "student_width": None, "teacher_width": None,
     }  # fmt: skip
     assert prepared("data.task=level")[0].runtime.num_outputs == 3
 

@@ -29,19 +29,19 @@ def test_without_a_word_weights_are_random_and_follow_the_seed(started):
 
 
 def test_the_first_stage_is_trained_once_and_found_again(started, tmp_path):
-    first, said = started("start=labels")
+    first, said = started("start=labels", "seed=3")
     assert said == ["start    matchlite, trained on hard labels"]
-    assert not same(first, started()[0])
+    assert not same(first, started("seed=3")[0])
     assert all(p.requires_grad for p in first.parameters())
-    again, said = started("start=labels")
+    again, said = started("start=labels", "seed=3")
     assert said == ["start    matchlite, reused on hard labels"] and same(first, again)
-    other, _ = started("start=labels", "optimizer.lr=1e-4")
+    other, _ = started("start=labels", "seed=3", "optimizer.lr=1e-4")
     assert not same(first, other)
     first.save_pretrained(tmp_path / "model")
-    loaded, said = started(f"start={tmp_path / 'model'}")
+    loaded, said = started(f"start={tmp_path / 'model'}", "seed=3")
     assert same(first, loaded) and said == [f"start    {tmp_path / 'model'}"]
     with pytest.raises(ValueError, match="symmetric"):
-        started(f"start={tmp_path / 'model'}", "student.config.symmetric=true")
+        started(f"start={tmp_path / 'model'}", "seed=3", "student.config.symmetric=true")
 
 
 def test_what_is_no_start_is_a_sentence(started):

@@ -31,7 +31,9 @@ def test_the_folder_cannot_choose_what_is_imported(folder):
     content = json.loads((path / "config.json").read_text())
     content["class"] = "os.system"
     (path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"os\.system, which is not a student \(XVLMStudent\)"):
+    with pytest.raises(
+        ValueError, match=r"os\.system, which is not a student \(MatchLite, XVLMStudent\)"
+    ):
         load_student(path)
 
 

@@ -1,16 +1,12 @@
 """The Lightning data module of pairs: the pairwise twin of `coefvq.data.datamodule`.
 
-Everything slow or refusable happens in `prepare`. A clip is decoded once, into the same cache as
-single clips are, however many pairs it is in.
+A clip is decoded once, into the same cache as single clips, however many pairs it is in.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +17,13 @@ from coefvq.data.frame_cache import FrameCache
 from coefvq.data.loading import ClipDataset, ClipLoader, EpochShuffle, make_loader
 from coefvq.data.media import BadClip
 from coefvq.data.pairs.dataset import PairDataset, PairLoader, make_pair_loader
-from coefvq.data.pairs.manifest import PairManifest, PairSource, clips_of, summarise_pairs
+from coefvq.data.pairs.manifest import (
+    PairManifest,
+    PairSource,
+    clips_of,
+    reading_fingerprint,
+    summarise_pairs,
+)
 from coefvq.data.reader import ClipReader
 from coefvq.data.sampling import EVAL_POLICIES
 from coefvq.data.splits import SPLITS
@@ -52,7 +54,7 @@ class PairDataModule(lightning.LightningDataModule):
         seed: order of training and random frame policies.
 
     Raises:
-        ValueError: a word is not one of the words above, or a number is too small.
+        ValueError: an unknown word, or a number that is too small.
     """
 
     num_privileged = 0
@@ -122,17 +124,14 @@ class PairDataModule(lightning.LightningDataModule):
             self.tokenizer_name,
             self.max_vocab_size,
         )
-        self.fingerprint = self._fingerprint(manifest)
+        words = self.tokenizer_name or f"trained {self.max_vocab_size}"
+        self.fingerprint = reading_fingerprint(manifest, self.inputs, words)
         self._reader = ClipReader(self.inputs, self.tokenizer)
         self._read_all(manifest)
         self._manifest = manifest
 
-    def prepare_data(self) -> None:
-        """Lightning's hook, on one process: see `prepare`."""
-        self.prepare()
-
     def setup(self, stage: str | None = None) -> None:
-        """Lightning's hook, on every process: see `prepare`."""
+        """Lightning's hook: see `prepare`."""
         self.prepare()
 
     @property
@@ -173,9 +172,8 @@ class PairDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> PairLoader:
         """Shuffled training batches."""
         name = "train" if self.train_on == "all" else "labelled"
-        return self._shuffled(
-            self._datasets[name], self.labelled_per_batch if name == "train" else None
-        )
+        share = self.labelled_per_batch if name == "train" else None
+        return self._shuffled(self._datasets[name], share)
 
     def labelled_dataloader(self, exclude: Collection[str] = ()) -> PairLoader:
         """Shuffled batches of labelled training pairs, whatever `train_on` says.
@@ -202,26 +200,23 @@ class PairDataModule(lightning.LightningDataModule):
         """Test batches, in the table's order."""
         return make_pair_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
 
-    def whole_split(
-        self, split: str, *, sampling: str | None = None, view: int | None = None
-    ) -> PairDataset:
+    def whole_split(self, split: str, *, sampling: str | None = None) -> PairDataset:
         """Pairs of a split that training or testing uses, in the table's order.
 
         Args:
             split: `"train"`, `"val"` or `"test"`.
             sampling: the frame policy; None: the split's own.
-            view: which draw of a random policy, the same one each time.
         """
         dataset = self._datasets[split]
         policy = sampling or dataset.clips.sampling
         if policy != dataset.clips.sampling:
             self._decode(clips_of(dataset.pairs), policy)
-        return self._dataset(dataset.pairs, policy, view)
+        return self._dataset(dataset.pairs, policy)
 
     def clip_dataset(self, *splits: str) -> ClipDataset:
         """Each clip of these splits once (of all three if none is named), read as at evaluation.
 
-        For whoever computes something per clip, such as a cache of a student's features.
+        For what is computed per clip, such as a cache of a student's features.
         """
         pairs = [pair for split in splits or SPLITS for pair in self._datasets[split].pairs]
         clips = clips_of(pairs)
@@ -232,12 +227,6 @@ class PairDataModule(lightning.LightningDataModule):
         """Batches of `clip_dataset`, in order; `batch_size` None: that of evaluation."""
         size = batch_size or self.eval_batch_size
         return make_loader(self.clip_dataset(*splits), size, self.num_workers)
-
-    def _fingerprint(self, manifest: PairManifest) -> str:
-        words = self.tokenizer_name or f"trained {self.max_vocab_size}"
-        task, inputs = asdict(manifest.task), asdict(self.inputs)
-        content = [manifest.fingerprint, task, manifest.sub_labels, inputs, words]
-        return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
     def _read_all(self, manifest: PairManifest) -> None:
         needed = {split: manifest.split(split) for split in SPLITS}
@@ -276,7 +265,7 @@ class PairDataModule(lightning.LightningDataModule):
         cache = self._caches[policy]
         return read_ahead(cache, clips, self.inputs, policy, on_bad_clip=self.on_bad_clip)
 
-    def _clips(self, clips: Sequence[Clip], policy: str, view: int | None = None) -> ClipDataset:
+    def _clips(self, clips: Sequence[Clip], policy: str) -> ClipDataset:
         return ClipDataset(
             clips,
             self.task,
@@ -287,11 +276,10 @@ class PairDataModule(lightning.LightningDataModule):
             self._caches[policy],
             self.on_bad_clip,
             self.seed,
-            view=view,
         )
 
-    def _dataset(self, pairs: Sequence[Pair], policy: str, view: int | None = None) -> PairDataset:
-        return PairDataset(pairs, self._clips(clips_of(pairs), policy, view), self.sub_labels)
+    def _dataset(self, pairs: Sequence[Pair], policy: str) -> PairDataset:
+        return PairDataset(pairs, self._clips(clips_of(pairs), policy), self.sub_labels)
 
     def _shuffled(self, dataset: PairDataset, labelled_per_batch: int | None) -> PairLoader:
         sampler = EpochShuffle(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from coefvq.pairs import Pair
-from coefvq.types import Clip, TaskSpec
+from coefvq.types import Clip, InputSpec, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -102,4 +102,18 @@ def summarise_pairs(pairs: Sequence[Pair], sub_labels: Sequence[str]) -> dict[st
     return summary
 
 
-__all__ = ["PairManifest", "PairSource", "clips_of", "pairs_fingerprint", "summarise_pairs"]
+def reading_fingerprint(manifest: PairManifest, inputs: InputSpec, tokenizer: str) -> str:
+    """Identity of pairs together with how their clips are read."""
+    content = [manifest.fingerprint, asdict(manifest.task), manifest.sub_labels]
+    content += [asdict(inputs), tokenizer]
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+__all__ = [
+    "PairManifest",
+    "PairSource",
+    "clips_of",
+    "pairs_fingerprint",
+    "reading_fingerprint",
+    "summarise_pairs",
+]

@@ -116,10 +116,12 @@ def test_clips_once_for_a_cache_of_features(make):
 def test_whole_split(make):
     data = make(train_sampling="random_segments")
     data.prepare()
-    first = data.whole_split("train", view=0)
-    assert len(first) == 6 and torch.equal(first[0].query.frames, first[0].query.frames)
-    assert first.clips.view == 0
+    assert data.whole_split("train")[0].views is None  # drawn anew
     still = data.whole_split("train", sampling="uniform")
+    assert len(still) == 6 and torch.equal(still[0].query.frames, still[0].query.frames)
+    assert still[0].views is not None and still.view_names(still.ids) == tuple(
+        still.__getitems__(range(len(still))).views
+    )
     assert still[0].query.views == data.whole_split("val")[0].query.views
 
 
