@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -35,8 +34,7 @@ class Linear(NamedTuple):
     bias: Tensor | None
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """As the arguments of `linear_kd_loss`."""
 
     topk: str | None

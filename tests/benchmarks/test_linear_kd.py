@@ -207,6 +207,7 @@ def test_operations(capsys):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns about torch
 def test_on_a_gpu(capsys):
     """N = 8192, V = 151936, hidden 896 and 1536, bfloat16."""
     if not torch.cuda.is_available():

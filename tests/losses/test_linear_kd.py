@@ -420,6 +420,8 @@ def test_inside_torch_compile(path):
     close([x.grad for x in graph], [x.grad for x in eager])
 
 
+# What torch 2.13 imports for its C++ backend warns about torch itself.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.slow
 @path
 def test_compiled_option(path):
