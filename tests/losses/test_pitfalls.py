@@ -34,7 +34,7 @@ def inputs(name):
     rows = (B, T) if name == "token_kd_loss" else (B,)
     width = (4, T) if name == "attention_transfer_loss" else (4,)
     shapes = {"logits": (*rows, C), "features": (B, *width), "scores": (B,), "similarity": (B,),
-              "hidden": (B, 4), "head": (C, 4)}  # fmt: skip
+              "hidden": (B, 4), "head": (C, 4), "sub_logits": (B, C)}  # fmt: skip
     given = {}
     for seed, (who, what) in enumerate((w, s) for w in ("student", "teacher") for s in shapes):
         argument = wanted.get(f"{who}_{what}")
@@ -44,6 +44,8 @@ def inputs(name):
         given = {key: value.tanh() for key, value in given.items()}
     if name == "multi_teacher_kd_loss":
         given["teacher_logits"] = given["teacher_logits"][None]
+    if "sub_labels" in wanted:
+        given["sub_labels"] = (torch.arange(B * C).reshape(B, C) % 3 == 0).double()
     if "labels" in wanted:
         given["labels"] = torch.arange(B) % C
     if "task" in wanted:
