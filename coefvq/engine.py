@@ -26,6 +26,7 @@ from coefvq.progress import StepProgress
 _NOT_ACTIONABLE = (
     r".*does not have many workers.*",  # batches come from a memory map: workers would only cost
     r".*The number of training batches .* is smaller than the logging interval.*",
+    r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders, on purpose
     r".*You are using `torch.load` with `weights_only=.*",
     r".*Checkpoint directory .* exists and is not empty.*",  # our own, when a run is resumed
     r".*Experiment logs directory .* exists and is not empty.*",

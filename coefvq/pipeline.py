@@ -19,6 +19,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from coefvq import config, engine, loggers
+from coefvq.clip_features import use_clip_features
 from coefvq.distiller import Distiller
 from coefvq.evaluation.collect import Predictions
 from coefvq.evaluation.plots import write_plots
@@ -138,6 +139,7 @@ def train_student(
 ) -> tuple[torch.nn.Module, torch.device, int]:
     """Train the student and return it with the device that it is on and the steps it took."""
     student = start_student(cfg, data, say)
+    use_clip_features(cfg, data, student, say)
     fill_widths(cfg, data, student, teacher)
     distiller = Distiller(
         student,

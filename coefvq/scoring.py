@@ -109,6 +109,8 @@ def _compute(
         model = get_class(cfg.teacher.model["_target_"]).from_pretrained(teacher.folder).to(device)
         found["teacher"] = measure_compute(lambda: model(batch), len(batch)).to_dict()
     if student is not None:
+        if hasattr(student, "use_store"):
+            student.use_store(None)  # it would answer for the encoders
         found["student"] = measure_compute(lambda: student(batch), len(batch)).to_dict()
         with torch.no_grad():
             query, candidate = student.encode(batch.query), student.encode(batch.candidate)

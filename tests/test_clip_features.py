@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from coefvq import pipeline
+from coefvq.clip_features import use_clip_features
+from coefvq.prepare import prepared_data
+from coefvq.student_start import start_student
+
+WORDS = ("data.labelled=8", "data.unlabelled=8", "data.val=8", "data.test=8",
+         "student.config.encoders.frozen=true", "seed=5")  # fmt: skip
+
+
+@pytest.fixture
+def made(small, tmp_path):
+    cfg = small("+recipe=matchlite", *WORDS, folder=tmp_path / "run")
+    data = prepared_data(cfg)
+    return cfg, data, start_student(cfg, data, print).eval()
+
+
+def test_each_clip_is_encoded_once_for_all_runs(made, home):
+    cfg, data, student = made
+    batch = next(iter(data.test_dataloader())).public()
+    with torch.no_grad():
+        before = student(batch).logits
+    said = []
+    use_clip_features(cfg, data, student, said.append)
+    clips = len(data.clip_dataset().ids)
+    assert said == [f"clips    features of {clips} clips, {clips} added"]
+    calls = []
+    student.encoder.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        torch.testing.assert_close(student(batch).logits, before)
+    assert calls == []
+    use_clip_features(cfg, data, student, said.append)
+    assert said[1] == f"clips    features of {clips} clips, reused"
+
+
+def test_trained_encoders_have_no_store(small, tmp_path):
+    cfg = small("+recipe=matchlite", *WORDS[:-2], "seed=5", folder=tmp_path / "other")
+    data = prepared_data(cfg)
+    student, said = start_student(cfg, data, print), []
+    use_clip_features(cfg, data, student, said.append)
+    assert said == [] and student._store is None
+
+
+def test_a_run_with_frozen_encoders(small, tmp_path):
+    report = pipeline.run(small("+recipe=matchlite", *WORDS, folder=tmp_path / "r"), show=False)
+    known, whole = report["compute"]["student_known_clips"], report["compute"]["student"]
+    assert known["gflop"] < whole["gflop"]
