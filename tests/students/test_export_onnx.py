@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,13 +7,37 @@ import torch
 from small_matchlite import published_encoders, small_encoders, small_matchlite
 from small_models import random_batch
 
+from coefvq.data.reader import ClipReader, collate
 from coefvq.students.export_onnx import PREPARED, export_onnx
+from coefvq.types import Clip, InputSpec
+
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "clips"
 
 
 def run(session, inputs):
     return dict(
         zip((o.name for o in session.get_outputs()), session.run(None, inputs), strict=True)
     )
+
+
+def check(model, clip, pair, one, other):
+    """Both graphs, one behind the other, say what the model says."""
+    with torch.no_grad():
+        query, candidate = model.encode(one), model.encode(other)
+        expected = model.score(query, candidate)
+    wanted = [i.name for i in clip.get_inputs()]
+    sides = {}
+    for side, features in (("query", query), ("candidate", candidate)):
+        prepared = run(clip, {name: getattr(features, name).numpy() for name in wanted})
+        assert set(prepared) == set(PREPARED)
+        sides |= {f"{side}_{name}": value for name, value in prepared.items()}
+    answers = run(pair, sides)
+    for name in ("logits", "features", "sub_logits"):
+        value = getattr(expected, name)
+        assert (value is None) == (name not in answers)
+        if value is not None:
+            np.testing.assert_allclose(answers[name], value.numpy(), atol=1e-4, rtol=1e-4)
+            assert answers[name].shape == value.shape
 
 
 @pytest.mark.parametrize(
@@ -31,24 +56,24 @@ def test_parity_with_torch(tmp_path, encoders, changes, sub_labels):
     clip, pair = (runtime.InferenceSession(f, providers=["CPUExecutionProvider"]) for f in files)
     # Another number of clips than exported with; the first has no text, the last no sound.
     for clips in (1, 5):
-        query = model.encode(random_batch(clips))
-        candidate = model.encode(random_batch(clips, frames=4))
-        wanted = [i.name for i in clip.get_inputs()]
-        sides = {}
-        for side, features in (("query", query), ("candidate", candidate)):
-            given = {name: getattr(features, name).detach().numpy() for name in wanted}
-            prepared = run(clip, given)
-            assert set(prepared) == set(PREPARED)
-            sides |= {f"{side}_{name}": value for name, value in prepared.items()}
-        answers = run(pair, sides)
-        with torch.no_grad():
-            expected = model.score(query, candidate)
-        for name in ("logits", "features", "sub_logits"):
-            value = getattr(expected, name)
-            assert (value is None) == (name not in answers)
-            if value is not None:
-                np.testing.assert_allclose(answers[name], value.numpy(), atol=1e-4, rtol=1e-4)
-                assert answers[name].shape == value.shape
+        check(model, clip, pair, random_batch(clips), random_batch(clips, frames=4))
+
+
+@pytest.mark.slow
+def test_parity_on_real_clips(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    files = sorted(p for p in CLIPS.glob("*") if p.suffix in (".mp4", ".webm"))[:6]
+    if not files:
+        pytest.skip("the folder ../shared/data/clips with real clips is not there")
+    model = small_matchlite(modalities="V+A").eval()
+    reader = ClipReader(InputSpec(num_frames=4, frame_size=40, text_fields=(), mel_bins=8))
+    clips = [reader.read(Clip(id=p.name, path=p)) for p in files]
+    clip, pair = (
+        runtime.InferenceSession(f, providers=["CPUExecutionProvider"])
+        for f in export_onnx(model, tmp_path / "onnx")
+    )
+    check(model, clip, pair, collate(clips), collate(clips[1:] + clips[:1]))
 
 
 def test_wrong_uses_are_refused(tmp_path, monkeypatch):
