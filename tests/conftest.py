@@ -1,12 +1,26 @@
 """No test may touch the network, the user's cache or another test's folders."""
 
 import os
+import signal
+import subprocess
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
+# The models of the tests are so small that a second thread only waits for the first.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts in the background deaf to Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """One process where somebody wants to see the output or to step in (`-s`, `--pdb`)."""
+    if config.option.capture == "no" or config.option.usepdb or config.option.trace:
+        config.option.numprocesses, config.option.dist = 0, "no"
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +34,24 @@ def _own_home(home, monkeypatch):
     monkeypatch.setenv("COEFVQ_HOME", str(home))
     monkeypatch.delenv("COEFVQ_RUN_DIR", raising=False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+
+@pytest.fixture
+def start_process():
+    """`subprocess.Popen`, but what still runs when its test ends or fails is killed."""
+    started = []
+
+    def start(command, **options):
+        started.append(subprocess.Popen(command, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 SMALL = ("data.labelled=24", "data.unlabelled=8", "data.val=16", "data.test=16",

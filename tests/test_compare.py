@@ -166,10 +166,10 @@ def test_ctrl_c_stops_all(settings, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes are POSIX's")
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_ctrl_c_in_a_terminal(small_words, tmp_path, jobs):
+def test_ctrl_c_in_a_terminal(small_words, tmp_path, jobs, start_process):
     command = [sys.executable, "-m", "coefvq.compare", "seeds=2", "out=table", f"jobs={jobs}",
                "recipes=[supervised]", "--", *small_words, "trainer.max_steps=100000"]  # fmt: skip
-    process = subprocess.Popen(
+    process = start_process(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.time() + 120

@@ -141,10 +141,12 @@ def losses(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["teacher", "student"])
-def test_a_run_killed_in_either_epoch_equals_one_that_was_not(phase, whole, command, tmp_path):
+def test_a_run_killed_in_either_epoch_equals_one_that_was_not(
+    phase, whole, command, tmp_path, start_process
+):
     last = {"teacher": "home/teachers/*/checkpoints/last.ckpt",
             "student": "run/checkpoints/last.ckpt"}[phase]  # fmt: skip
-    process = subprocess.Popen(
+    process = start_process(
         command("resume=true"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.time() + 200

@@ -84,10 +84,12 @@ def test_two_runs_that_want_the_same_teacher_train_it_once(small, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_that_want_the_same_teacher_train_it_once(small_words, tmp_path):
+def test_two_processes_that_want_the_same_teacher_train_it_once(
+    small_words, tmp_path, start_process
+):
     command = [sys.executable, "-m", "coefvq.train", "+recipe=cpfd", *small_words, "seed=14"]
     runs = [
-        subprocess.Popen(
+        start_process(
             [*command, f"run_dir={tmp_path / name}"], stderr=subprocess.PIPE, text=True,
             stdout=subprocess.DEVNULL, env=os.environ,
         )

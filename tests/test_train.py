@@ -132,9 +132,9 @@ def test_no_space_left_is_told(call, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to one process is POSIX's")
-def test_ctrl_c_says_how_to_go_on(finished_run, small_words, tmp_path):
+def test_ctrl_c_says_how_to_go_on(finished_run, small_words, tmp_path, start_process):
     command = [*TRAIN, "+recipe=supervised", *small_words, "trainer.max_steps=1000000", "run_dir=x"]
-    process = subprocess.Popen(
+    process = start_process(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     deadline = time.time() + 120
@@ -147,7 +147,7 @@ def test_ctrl_c_says_how_to_go_on(finished_run, small_words, tmp_path):
     assert "stopped; add resume=true and the same run_dir" in said
     assert "Traceback" not in said
     # It does go on: the settings are the same but for `resume`.
-    process = subprocess.Popen(
+    process = start_process(
         [*command, "resume=true"], cwd=tmp_path, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
