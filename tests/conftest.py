@@ -23,6 +23,13 @@ def pytest_cmdline_main(config):
         config.option.numprocesses, config.option.dist = 0, "no"
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests may take longer, above all on a machine that has other work."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1200))
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory):
     """One cache folder for the whole session: the embedded clips are made once."""
