@@ -11,7 +11,7 @@ def log_pmf(n: int, p: float) -> Array:
     """Logs of P(X = 0), …, P(X = n) for X ~ Binomial(n, p), 0 < p < 1."""
     k = np.arange(n, dtype=np.float64)
     steps = np.log(n - k) - np.log(k + 1) + np.log(p) - np.log1p(-p)
-    return np.concatenate([[0.0], np.cumsum(steps)]) + n * np.log1p(-p)
+    return np.asarray(np.concatenate([[0.0], np.cumsum(steps)]) + n * np.log1p(-p))
 
 
 def cdf(n: int, p: float) -> Array:
@@ -20,7 +20,7 @@ def cdf(n: int, p: float) -> Array:
     >>> cdf(2, 0.5).tolist()
     [0.25, 0.75, 1.0]
     """
-    return np.minimum(np.cumsum(np.exp(log_pmf(n, p))), 1.0)
+    return np.asarray(np.minimum(np.cumsum(np.exp(log_pmf(n, p))), 1.0))
 
 
 def at_least(n: int, p: float, k: int) -> float:

@@ -94,7 +94,8 @@ def critical_values(
         return found
     if heavy_yes is None:
         raise ValueError(
-            f"recall of the {of} needs heavy_yes: score the clips with both models, or use of='gate'"
+            f"recall of the {of} needs heavy_yes: score the clips with both models, or use "
+            "of='gate'"
         )
     heavy = check_flags(heavy_yes, "heavy_yes", len(u))
     return np.asarray(found[heavy]) if of == "heavy" else np.where(heavy, found, -np.inf)
@@ -147,7 +148,7 @@ def by_expected_recall(critical: Values, recall: float) -> RecallFloor:
     """Choose the highest threshold whose recall is at least this much *on average* (CRC).
 
     Conformal risk control (Angelopoulos et al., ICLR 2024) in closed form: at most
-    k = ⌊(1 − recall)·(n + 1)⌋ − 1 of n positives missed, so that (missed + 1)/(n + 1) <= 1 − recall.
+    k = ⌊(1 − recall)·(n + 1)⌋ − 1 of n positives missed, so that (k + 1)/(n + 1) <= 1 − recall.
     The mean runs over calibrations *and* the next clip. It says nothing about the one calibration
     at hand: about 45 % of them have a recall below what was asked. For a promise use `by_recall`.
 
