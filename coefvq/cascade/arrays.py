@@ -7,6 +7,7 @@ vectorised sigmoids don't keep that promise: they treat the last elements of a b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -221,6 +222,14 @@ def log_odds(p: Array | float) -> Array:
     p = np.asarray(p, dtype=np.float64)
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def mean_of(members: Sequence[Array]) -> Array:
+    """Mean over models, added one after the other; one model's values stay as they are."""
+    added = members[0]
+    for values in members[1:]:
+        added = added + values
+    return np.asarray(added / len(members))
 
 
 def total(values: Array) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -165,10 +164,9 @@ def fit_policy(
     elif threshold is not None:
         tau = float(threshold)
     elif cost is not None:
-        losses = [
-            _loss(a[judge], clips.truth(judge), task, miss_price, false_alarm_price) for a in says
-        ]
-        tau = by_cost(u[judge], *losses, cost, sample_weight=clips.weight[judge])
+        y, prices = clips.truth(judge), (miss_price, false_alarm_price)
+        kept, asked = (_loss(a[judge], y, task, *prices) for a in says)
+        tau = by_cost(u[judge], kept, asked, cost, sample_weight=clips.weight[judge])
         details |= {"cost": cost.to_dict(), "miss_price": miss_price,
                     "false_alarm_price": false_alarm_price}  # fmt: skip
     else:
@@ -256,9 +254,8 @@ def _expected(
     cost: Cost | None,
 ) -> dict[str, Any]:
     """Figures on the clips that the threshold was chosen by, in the traffic's prevalence."""
-    traffic = clips.traffic & rows if clips.labels is not None else clips.traffic
-    weight = clips.weight[traffic]
-    share = float((weight * routes[traffic]).sum() / weight.sum())
+    weight = clips.weight * clips.traffic
+    share = float((weight * routes).sum() / weight.sum())
     found: dict[str, Any] = {"deferred": share}
     if cost is not None:
         found["seconds_per_1000"] = cost.per_1000(min(share, 1.0))

@@ -22,6 +22,7 @@ from coefvq.cascade.arrays import (
     check_logits,
     check_task,
     log_odds,
+    mean_of,
     sigmoid,
     softmax,
     total,
@@ -204,12 +205,14 @@ def disagreement(
         value = _split_vote(members, task)
     elif task == "multiclass":
         chances = [softmax(z) for z in members]
-        value = _entropy_of(_mean(chances)) - _mean([_entropy_of(p) for p in chances])
+        value = _entropy_of(mean_of(chances)) - mean_of([_entropy_of(p) for p in chances])
     else:
         chances = [sigmoid(z) for z in members]
         others = [sigmoid(-z) for z in members]
-        mixed = _plogp(_mean(chances)) + _plogp(_mean(others))
-        value = mixed - _mean([_plogp(p) + _plogp(q) for p, q in zip(chances, others, strict=True)])
+        mixed = _plogp(mean_of(chances)) + _plogp(mean_of(others))
+        value = mixed - mean_of(
+            [_plogp(p) + _plogp(q) for p, q in zip(chances, others, strict=True)]
+        )
     value = np.maximum(value, 0.0)  # what rounding may leave below
     return over_labels(value, over) if task == "multilabel" else value
 
@@ -249,16 +252,9 @@ def _entropy_of(p: Array) -> Array:
     return total(_plogp(p))
 
 
-def _mean(values: list[Array]) -> Array:
-    first = values[0]
-    for value in values[1:]:
-        first = first + value
-    return np.asarray(first / len(values))
-
-
 def _split_vote(members: list[Array], task: str) -> Array:
     if task != "multiclass":
-        yes = _mean([(z > 0).astype(np.float64) for z in members])
+        yes = mean_of([(z > 0).astype(np.float64) for z in members])
         return np.minimum(yes, 1 - yes)
-    votes = _mean([np.eye(z.shape[1])[z.argmax(axis=1)] for z in members])
+    votes = mean_of([np.eye(z.shape[1])[z.argmax(axis=1)] for z in members])
     return np.asarray(1 - votes.max(axis=1))

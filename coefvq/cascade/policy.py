@@ -20,6 +20,7 @@ from coefvq.cascade.arrays import (
     check_flags,
     check_logits,
     check_task,
+    mean_of,
 )
 from coefvq.cascade.calibrators import Calibrator, calibrator_from_dict
 from coefvq.cascade.decision_cut import DecisionThreshold, decide
@@ -118,7 +119,7 @@ class Policy:
         """Calibrated light logits (of M models: of their mean); the answer of a kept clip."""
         if not self.gate.several_models:
             return self.light_calibrator(self._checked(light_logits, "light"))
-        return self.light_calibrator(mean_logits(self._members(light_logits)))
+        return self.light_calibrator(mean_of(self._members(light_logits)))
 
     def combine(self, light_logits: Values, heavy_logits: Values, routes: Values) -> Array:
         """Final calibrated logits: the light model's where kept, see `deferred` elsewhere.
@@ -253,11 +254,3 @@ class Policy:
                 "reads (M, N, ...) of M light models"
             )
         return [self._checked(z, f"light (model {m})") for m, z in enumerate(every)]
-
-
-def mean_logits(members: list[Array]) -> Array:
-    """Mean over models, added one after the other."""
-    added = members[0]
-    for z in members[1:]:
-        added = added + z
-    return np.asarray(added / len(members))

@@ -18,6 +18,7 @@ from coefvq.cascade.arrays import (
     check_logits,
     check_task,
     check_weight,
+    mean_of,
 )
 from coefvq.cascade.calibrators import log_prior
 
@@ -51,10 +52,7 @@ class ScoredClips:
     @property
     def mean(self) -> Array:
         """The light answer, raw: the one model's, or the mean of several."""
-        added = self.light[0]
-        for z in self.light[1:]:
-            added = added + z
-        return np.asarray(added / len(self.light)) if len(self.light) > 1 else added
+        return mean_of(self.light)
 
     @property
     def outputs(self) -> int:
@@ -160,7 +158,8 @@ def _to_prevalence(
         shares = np.array([1 - shares[0], shares[0]])
     elif len(shares) != heavy.shape[1]:
         raise ValueError(
-            f"serving_prevalence has {len(shares)} shares for {heavy.shape[1]} classes; give one each"
+            f"serving_prevalence has {len(shares)} shares for {heavy.shape[1]} classes; give one "
+            "each"
         )
     present = np.bincount(labels[mask], weights=own[mask], minlength=len(shares))
     if not (present > 0).all():
