@@ -22,6 +22,7 @@ ALLOWED = {
     "data": {"types", "pairs", "data"},
     "files": set(),
     "evaluation": {"types", "files", "evaluation"},
+    "cascade": {"types", "files", "evaluation", "cascade"},
     "optim": set(),
     "callbacks": {"types"},
     "config": {"losses"},
@@ -36,6 +37,7 @@ FORBIDDEN = {
     "teachers": {"lightning", "hydra", "omegaconf"},
     "teacher_cache": {"lightning", "hydra", "omegaconf", "transformers"},
     "evaluation": {"lightning", "hydra", "omegaconf"},
+    "cascade": {"lightning", "hydra", "omegaconf", "transformers", "pandas"},
     "data": {"hydra", "omegaconf"},
 }
 
