@@ -160,6 +160,7 @@ def validate(cfg: DictConfig) -> None:
     phases = list(cfg.phases)
     if phases not in (["teacher"], ["teacher", "student"], ["student"]):
         raise ValueError(f"phases is [teacher], [teacher, student] or [student], got {phases}")
+    _check_cascade(cfg)
     if cfg.train_on not in ("labelled", "all"):
         raise ValueError(f"train_on is labelled or all, got {cfg.train_on!r}")
 
@@ -180,6 +181,29 @@ def _check_number(key: str, value: object, low: float, high: float, open_low: bo
     if not good or not (low < value if open_low else low <= value) or not value <= high:
         bounds = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == math.inf else ']'}"
         raise ValueError(f"{key} must be a number in {bounds}, got {value!r}")
+
+
+def _check_cascade(cfg: DictConfig) -> None:
+    """A cascade serves the teacher, so it must be one model that reads what exists there."""
+    if cfg.cascade.gate is None:
+        return
+    teacher = cfg.teacher
+    wrong = (
+        f"cascade={cfg.cascade.gate} serves the teacher beside the student, "
+        f"but teacher={teacher.name} "
+    )
+    if teacher.kind != "model" or teacher.model is None or teacher.folds is not None:
+        raise ValueError(f"{wrong}is no single model; use one, for instance teacher=mllm")
+    if teacher.inputs != "public":
+        raise ValueError(
+            f"{wrong}reads privileged features, which do not exist there; use teacher=mllm, or "
+            "cascade=none"
+        )
+    if teacher.calibration is not None:
+        raise ValueError(
+            f"{wrong}is calibrated for distillation; the cascade has a calibrator of its own, so "
+            "set teacher.calibration=null"
+        )
 
 
 def _check_logger(cfg: DictConfig) -> None:

@@ -21,9 +21,11 @@ from rich.console import Console
 from coefvq import config, engine, loggers
 from coefvq.clip_features import use_clip_features
 from coefvq.distiller import Distiller
+from coefvq.evaluation.cascade_page import cascade_table
 from coefvq.evaluation.collect import Predictions
 from coefvq.evaluation.plots import write_plots
 from coefvq.evaluation.report import terminal_table, versions, write_report
+from coefvq.fit_cascade import fit_and_save
 from coefvq.memory import estimate_memory
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
@@ -77,6 +79,8 @@ def run(cfg: DictConfig, *, show: bool = True) -> dict[str, Any] | None:
         report = _run(cfg, folder, console.print if show and rank() == 0 else _silent)
     if show and report is not None:
         Console().print(terminal_table(report))
+        if "cascade" in report:
+            Console().print(cascade_table(report["cascade"]))
     return report
 
 
@@ -101,9 +105,12 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
         if rank() > 0:
             return None
         with watch("test"):
-            report, curves = score(cfg, data, teacher, student, device)
+            report, curves, held = score(cfg, data, teacher, student, device)
         if student is not None:
             export_student(student, data, folder, report)
+        if student is not None and teacher is not None and cfg.cascade.gate is not None:
+            with watch("cascade"):
+                report["cascade"] = add_cascade(cfg, folder, data, teacher, held, curves, device)
         with watch("report"):
             pictures = write_plots(
                 folder.plots,
@@ -192,6 +199,24 @@ def export_student(
     )
 
 
+def add_cascade(
+    cfg: DictConfig,
+    folder: RunFolder,
+    data: Any,
+    teacher: TeacherSupply,
+    val: dict[str, Predictions],
+    test: dict[str, Predictions],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Fit the cascade of the run's student and teacher, and measure it."""
+    assert teacher.folder is not None
+    pairs = ((found["student"], found["teacher"]) for found in (val, test))
+    return fit_and_save(
+        folder.cascade, cfg.cascade, (folder.student, teacher.folder), *pairs, data,
+        overwrite=True, device=device,
+    )  # fmt: skip
+
+
 def _finish(
     cfg: DictConfig,
     folder: RunFolder,
@@ -223,6 +248,7 @@ def _finish(
             "report": str(folder.path / "report.md"),
             "checkpoint": str(folder.checkpoint) if folder.checkpoint.exists() else None,
             "student": str(folder.student) if folder.student.exists() else None,
+            "cascade": str(folder.cascade) if "cascade" in report else None,
             "teacher": None if teacher is None or teacher.folder is None else str(teacher.folder),
             "cache": None
             if teacher is None or teacher.cache is None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,10 +17,8 @@ from rich.progress import track
 from torch import Tensor
 
 from coefvq import config
-from coefvq.files import replacing
+from coefvq.prediction_parts import PART, Parts, check_out
 from coefvq.types import Clip, InputSpec, TaskSpec
-
-PART = 256  # clips per part file: what a killed run loses at most
 
 
 def predict(
@@ -62,7 +59,6 @@ def predict(
     from coefvq.modules.pretrained import load_metadata
     from coefvq.students.load import load_student, takes_pairs
 
-    out = Path(out)
     if takes_pairs(model):
         raise ValueError(
             f"model={model} judges pairs; give query= and candidate=, two video files, in place of "
@@ -70,23 +66,20 @@ def predict(
         )
     if on_bad_clip not in ("skip", "error"):
         raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
-    if out.suffix != ".parquet":
-        raise ValueError(f"out={out} must end in .parquet")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if out.exists() and not overwrite:
-        raise ValueError(f"out={out} exists; add overwrite=true or give another name")
+    check_out(out, overwrite)
     student = load_student(model).eval()
     metadata = load_metadata(model)
     task = TaskSpec(**metadata["task"])
     inputs = InputSpec(**metadata["inputs"])
     reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)
     found = list_clips(clips, root=root, text=inputs.text_fields)
-    target = torch.device(_device(device))
+    target = torch.device(pick_device(device))
     student.to(target)
-    parts = out.with_name(out.name + ".parts")
-    done = _enter_parts(parts, model, found)
-    todo = [clip for clip in found if clip.id not in done]
+    weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
+    parts = Parts(out, weights, found, overwrite=overwrite)
+    todo = [clip for clip in found if clip.id not in parts.done]
     chunks = [todo[i : i + PART] for i in range(0, len(todo), PART)]
     console = Console(stderr=True)
     for chunk in chunks:
@@ -94,18 +87,11 @@ def predict(
         batches = [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
         for some in track(batches, description="clips", console=console):
             rows.extend(_score(some, reader, student, task, metadata, target, on_bad_clip))
-        number = len(list(parts.glob("*.parquet")))
-        _write(pandas.DataFrame(rows), parts / f"{number:06d}.parquet")
-    table = pandas.concat([pandas.read_parquet(p) for p in sorted(parts.glob("*.parquet"))])
-    order = {clip.id: i for i, clip in enumerate(found)}
-    table = table.sort_values("id", key=lambda ids: ids.map(order)).reset_index(drop=True)
+        parts.add(pandas.DataFrame(rows))
     # Without a readable clip there would be no score columns, or they would come last.
     width = (0,) if task.num_outputs == 1 else (0, task.num_outputs)
     names = score_columns(torch.zeros(width), task, metadata["threshold"])
-    table = table.reindex(columns=["id", "path", *names, "problem"])
-    _write(table, out)
-    shutil.rmtree(parts)
-    return table
+    return parts.finish(["id", "path", *names, "problem"])
 
 
 def score_columns(logits: Tensor, task: TaskSpec, threshold: Any) -> dict[str, list]:
@@ -174,31 +160,12 @@ def _score(
         yield {"id": clip.id, "path": str(clip.path), **values, "problem": problem}
 
 
-def _enter_parts(parts: Path, model: str | Path, clips: Sequence[Clip]) -> set[str]:
-    """Make the folder of parts, or find what an earlier call of the same kind left there."""
-    import hashlib
+def pick_device(name: str) -> str:
+    """`auto` becomes cuda where there is one.
 
-    weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
-    listing = "\n".join(str(dataclasses.asdict(clip)) for clip in clips)
-    stamp = hashlib.sha256(f"{weights}\n{listing}".encode()).hexdigest()
-    parts.mkdir(parents=True, exist_ok=True)
-    stamp_file = parts / "stamp"
-    if not stamp_file.exists():
-        stamp_file.write_text(stamp)
-    elif stamp_file.read_text() != stamp:
-        raise ValueError(
-            f"{parts} holds parts of another model or other clips; remove it or give another out"
-        )
-    done = [pandas.read_parquet(p, columns=["id"]) for p in sorted(parts.glob("*.parquet"))]
-    return {name for table in done for name in table["id"]}
-
-
-def _write(table: pandas.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
-
-
-def _device(name: str) -> str:
+    Raises:
+        ValueError: cuda is asked for and not there.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -212,8 +179,20 @@ def _pair_line(cfg: DictConfig) -> str:
     if cfg.query is None or cfg.candidate is None or cfg.clips is not None:
         raise ValueError("a pair is query= and candidate=, two video files, without clips=")
     texts = {"query_text": cfg.query_text, "candidate_text": cfg.candidate_text}
-    device = _device(cfg.device)
+    device = pick_device(cfg.device)
     return judge_pair(cfg.model, cfg.query, cfg.candidate, **texts, device=device).line()
+
+
+def _table(words: dict[str, Any], audit: float, audit_seed: int) -> pandas.DataFrame:
+    from coefvq.cascade_folder import is_cascade
+    from coefvq.predict_cascade import predict_cascade
+
+    model, clips = words.pop("model"), words.pop("clips")
+    if is_cascade(model):
+        return predict_cascade(model, clips, audit=audit, audit_seed=audit_seed, **words)
+    if audit:
+        raise ValueError(f"audit={audit} is for a cascade, and model={model} is a single model")
+    return predict(model, clips, **words)
 
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="predict")
@@ -225,6 +204,7 @@ def _main(cfg: DictConfig) -> None:
             return
         for name in ("candidate", "query_text", "candidate_text"):
             del words[name]
+        audit, audit_seed = words.pop("audit"), words.pop("audit_seed")
         if cfg.clips is None:
             raise ValueError(
                 "nothing to score: give clips=, a folder or a manifest, or for a pairwise student "
@@ -232,7 +212,7 @@ def _main(cfg: DictConfig) -> None:
             )
         out = cfg.out
         try:
-            table = predict(words.pop("model"), words.pop("clips"), **words)
+            table = _table(words, audit, audit_seed)
         except KeyboardInterrupt:
             print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
             raise SystemExit(130) from None

@@ -50,6 +50,11 @@ class RunFolder:
         return self.path / "student"
 
     @property
+    def cascade(self) -> Path:
+        """The cascade of the student and its teacher, where the run fitted one."""
+        return self.path / "cascade"
+
+    @property
     def plots(self) -> Path:
         """PNG pictures."""
         return self.path / "plots"

@@ -26,12 +26,13 @@ def score(
     teacher: TeacherSupply | None,
     student: nn.Module | None,
     device: torch.device,
-) -> tuple[dict[str, Any], dict[str, Predictions]]:
+) -> tuple[dict[str, Any], dict[str, Predictions], dict[str, Predictions]]:
     """Test teacher and student with the same metrics, thresholds chosen on validation clips.
 
     Returns:
         The report's `test` and `threshold` parts, for pairs also `pairs` and `compute`, for a
-        stated precision `operating_point`; and the test predictions by name.
+        stated precision `operating_point`; and by name the predictions of the test and of the
+        validation clips.
     """
     models: dict[str, Any] = {}
     if teacher is not None:
@@ -40,13 +41,14 @@ def score(
         models["student"] = lambda batch: student(batch.public())
     report: dict[str, Any] = {"test": {}, "threshold": {}}
     curves: dict[str, Predictions] = {}
+    held: dict[str, Predictions] = {}
     for name, model in models.items():
         val = collect(model, data.val_dataloader(), device=device)
         test = collect(model, data.test_dataloader(), device=device)
         threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
         report["threshold"][name] = threshold
         report["test"][name] = metrics_of(test, data.task, threshold)
-        curves[name] = test
+        curves[name], held[name] = test, val
         if name == "student" and cfg.at_precision is not None:
             point = choose_operating_point(
                 val.logits, val.labels, cfg.at_precision, label_mask=val.label_mask
@@ -63,7 +65,7 @@ def score(
             student_threshold=report["threshold"]["student"],
             teacher_threshold=report["threshold"]["teacher"],
         )
-    return report, curves
+    return report, curves, held
 
 
 def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict[str, float]:

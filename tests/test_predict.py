@@ -9,7 +9,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from coefvq import engine, pipeline, predict
+from coefvq import engine, pipeline, predict, prediction_parts
 from coefvq.evaluation.collect import collect
 from coefvq.modules.pretrained import load_metadata
 from coefvq.predict import score_columns
@@ -150,7 +150,7 @@ class Killed(BaseException):
 def test_a_killed_call_goes_on_where_it_was(model, manifest, root, tmp_path, monkeypatch):
     whole = score(model, manifest, tmp_path / "whole.parquet", root=root)
     monkeypatch.setattr(predict, "PART", 5)
-    write, scored = predict._write, []
+    write, scored = prediction_parts.write_table, []
 
     def killed_after_two(table, path):
         if len(scored) == 2:
@@ -158,7 +158,7 @@ def test_a_killed_call_goes_on_where_it_was(model, manifest, root, tmp_path, mon
         scored.append(len(table))
         write(table, path)
 
-    monkeypatch.setattr(predict, "_write", killed_after_two)
+    monkeypatch.setattr(prediction_parts, "write_table", killed_after_two)
     out = tmp_path / "killed.parquet"
     with pytest.raises(Killed):
         score(model, manifest, out, root=root)
@@ -170,7 +170,7 @@ def test_a_killed_call_goes_on_where_it_was(model, manifest, root, tmp_path, mon
         parts.append(len(table))
         write(table, path)
 
-    monkeypatch.setattr(predict, "_write", count)
+    monkeypatch.setattr(prediction_parts, "write_table", count)
     table = score(model, manifest, out, root=root)
     assert parts == [5, 1, 16]  # what was missing, then the whole table
     pandas.testing.assert_frame_equal(table, whole)
@@ -185,7 +185,7 @@ def test_parts_of_another_call_are_refused(model, folder, tested, tmp_path, monk
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(predict, "_write", killed)
+        patch.setattr(prediction_parts, "write_table", killed)
         score(model, folder, out)
     if changed == "model":
         other = tmp_path / "other"

@@ -25,7 +25,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coefvq.evaluation.report_page import page, rows_of, shown
+from coefvq.evaluation.markdown import shown
+from coefvq.evaluation.report_page import page, rows_of
 from coefvq.files import write_text
 
 if TYPE_CHECKING:

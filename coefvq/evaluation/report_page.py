@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-METRIC_LABELS = {
-    "f1": "F1",
-    "average_precision": "average precision",
-    "auroc": "AUROC",
-    "recall_at_precision_80": "recall at 80 % precision",
-    "accuracy": "accuracy",
-    "ece": "ECE (lower is better)",
-    "srcc": "SRCC",
-    "plcc": "PLCC",
-    "krcc": "KRCC",
-    "rmse": "RMSE (lower is better)",
-}
+from coefvq.evaluation.cascade_lines import cascade_lines
+from coefvq.evaluation.markdown import METRIC_LABELS, shown, table
+
 AGREEMENT_LABELS = {
     "equal_decisions": "equal decisions (share)",
     "kl": "KL(teacher ‖ student) in nats",
@@ -43,6 +34,8 @@ def page(report: Mapping[str, Any]) -> str:
         parts.append(f"```\n{report['command']}\n```")
     parts += _test(test, report)
     parts += _pairs(report)
+    if report.get("cascade"):
+        parts += ["## Cascade", *cascade_lines(report["cascade"])]
     if report.get("notes"):
         parts += ["## Notes", "\n".join(f"- {note}" for note in report["notes"])]
     parts += _pictures(report.get("plots") or [])
@@ -71,13 +64,6 @@ def page(report: Mapping[str, Any]) -> str:
 _BY_KIND = {"average_precision": "AP", "recall_at_precision_80": "R@P80"}
 
 
-def shown(value: Any) -> str:
-    """Write one metric: four decimals, and a word where it is undefined."""
-    if value is None:
-        return "undefined"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
 def rows_of(test: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Return the columns and rows of the small table: models across, metrics down.
 
@@ -94,15 +80,6 @@ def rows_of(test: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[st
             cells.append(f"{values[1] - values[0]:+.4f}" if both else "")
         rows.append((METRIC_LABELS[key], cells))
     return models + (["student − teacher"] if len(models) == 2 else []), rows
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Write a Markdown table; a bar inside a cell is escaped."""
-    header = list(header)
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
 
 
 def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,130 @@
+"""What a fitted cascade is worth on clips that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from coefvq.cascade.band_error import band_error
+from coefvq.cascade.cost import Cost
+from coefvq.cascade.curves import BUDGETS, aurc, deferral_curve, normalised_area, system_metrics
+from coefvq.cascade.decision_cut import best_cut, decide
+from coefvq.cascade.policy import Policy
+from coefvq.cascade.thresholds import by_budget
+from coefvq.evaluation.collect import Predictions
+
+
+def labelled(light: Predictions, heavy: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits of both models and the labels of the clips that have one, float64.
+
+    Raises:
+        ValueError: the two did not answer about the same clips in the same order, or none of them
+            has a label.
+    """
+    if light.ids != heavy.ids:
+        raise ValueError(
+            f"the light model answered {len(light.ids)} clips, the heavy one {len(heavy.ids)}, or "
+            "in another order; score the same clips with both"
+        )
+    if light.labels is None or light.label_mask is None or not bool(light.label_mask.any()):
+        raise ValueError("no clip has a label; a cascade is judged on labelled clips")
+    rows = light.label_mask.numpy()
+    return (
+        light.logits.numpy().astype(np.float64)[rows],
+        heavy.logits.numpy().astype(np.float64)[rows],
+        light.labels.numpy()[rows],
+    )
+
+
+def cascade_figures(
+    policy: Policy,
+    val: tuple[Predictions, Predictions],
+    test: tuple[Predictions, Predictions],
+    *,
+    budgets: Sequence[float] = BUDGETS,
+    cost: Cost | None = None,
+    precision: float | None = None,
+) -> dict[str, Any]:
+    """Measure a policy, and every other budget of its gate.
+
+    Decision thresholds of the curve are chosen on `val` at each budget, nothing on `test`.
+
+    Args:
+        policy: fitted on `val`.
+        val: predictions of the light and of the heavy model.
+        test: likewise, of the clips that the figures are about.
+        budgets: shares of traffic for the curve.
+        cost: measured seconds.
+        precision: that decision thresholds aim at; None: best F1.
+
+    Returns:
+        `policy` (how it was fitted), `test` (metrics of light, heavy and cascade), `deferred`,
+        `curve`, `area` (0: a random order of deferral, 1: an oracle's), `aurc`, `calibration`
+        (error everywhere, inside and outside of what is deferred), `seconds_per_1000`. Plain
+        values.
+    """
+    task = policy.task
+    v_light, v_heavy, v_labels = labelled(*val)
+    light, heavy, labels = labelled(*test)
+    routes = policy.decide(light).routes
+    everything = np.ones(len(light), bool)
+    scores = {
+        "light": policy.light_scores(light),
+        "heavy": policy.combine(light, heavy, everything),
+        "cascade": policy.combine(light, heavy, routes),
+    }
+    u = policy.decide(light).uncertainty
+    cuts = None
+    if task == "binary":
+        v_scores = (
+            policy.light_scores(v_light),
+            policy.combine(v_light, v_heavy, np.ones(len(v_light), bool)),
+        )
+        v_u = policy.decide(v_light).uncertainty
+        cuts = []
+        for budget in budgets:
+            joined = np.where(v_u >= by_budget(v_u, budget), v_scores[1], v_scores[0])
+            p = 1 / (1 + np.exp(-np.clip(joined, -500, 500)))
+            cuts.append(best_cut(p, v_labels == 1, precision=precision))
+    curve = deferral_curve(
+        u, scores["light"], scores["heavy"], labels,
+        task=task, budgets=budgets, decision_thresholds=cuts, cost=cost,
+    )  # fmt: skip
+    wrong = decide(scores["light"], task, policy.decision_threshold) != labels
+    error = band_error(scores["light"], labels, routes, task=task)
+    share = float(routes.mean())
+    area = {
+        name: normalised_area(u, scores["light"], scores["heavy"], labels, task=task, metric=name)
+        for name in ("accuracy", "average_precision")
+        if name in curve[0].metrics
+    }
+    return {
+        "policy": dict(policy.fitted),
+        "gate": policy.gate.to_dict(),
+        "deferred": share,
+        "test": {
+            who: system_metrics(found, labels, task, policy.decision_threshold)
+            for who, found in scores.items()
+        },
+        "curve": [point.to_dict() for point in curve],
+        "area": area,
+        "aurc": aurc(u, wrong.any(axis=1) if wrong.ndim == 2 else wrong),
+        "calibration": {
+            "everywhere": error.everywhere,
+            "inside": error.inside,
+            "outside": error.outside,
+        },
+        "cost": None if cost is None else cost.to_dict(),
+        "seconds_per_1000": None
+        if cost is None
+        else {
+            "light": cost.per_1000(0.0),
+            "cascade": cost.per_1000(share),
+            "heavy": cost.heavy_alone_per_1000,
+        },
+    }
+
+
+__all__ = ["cascade_figures", "labelled"]

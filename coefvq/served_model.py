@@ -1,0 +1,117 @@
+"""A saved model with everything that serving it needs, whatever class it is of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from coefvq.data.reader import ClipReader
+from coefvq.data.text import load_tokenizer
+from coefvq.modules.pretrained import load_metadata, read_config
+from coefvq.students.load import STUDENTS, takes_pairs
+from coefvq.teachers.mllm import ClipMLLM
+from coefvq.types import Batch, InputSpec, TaskSpec
+
+# Only classes named here are ever made: a downloaded folder cannot choose what code runs.
+MODELS = (*(c for c in STUDENTS if c.__name__ != "MatchLite"), ClipMLLM)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that answers about single clips.
+
+    Args:
+        module: in eval mode.
+        task: what its logits mean.
+        inputs: how it reads a file.
+        tokenizer: for its text fields; None if it reads none.
+        threshold: chosen on validation clips; None where the folder knows none.
+        fingerprint: of config and weights.
+        folder: where it was loaded from.
+    """
+
+    module: nn.Module
+    task: TaskSpec
+    inputs: InputSpec
+    tokenizer: Any
+    threshold: Any
+    fingerprint: str
+    folder: Path
+
+    def reader(self) -> ClipReader:
+        """Reads a clip's file as the model was trained on."""
+        return ClipReader(self.inputs, self.tokenizer)
+
+    def to(self, device: torch.device | str) -> ServedModel:
+        """Move the module, in place."""
+        self.module.to(device)
+        return self
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor:
+        """(B,), (B, C) or (B, L) float32 on the CPU."""
+        device = next(self.module.parameters()).device
+        answer: Tensor = self.module(batch.to(device).public()).logits
+        return answer.float().cpu()
+
+
+def model_fingerprint(folder: str | Path) -> str:
+    """Hash of a saved model's config and weights, the adapters' included: 16 hexadecimal digits.
+
+    Raises:
+        ValueError: the folder holds no model.
+    """
+    folder = Path(folder)
+    read_config(folder)
+    digest = hashlib.sha256()
+    for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("config.json")]):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def load_served(folder: str | Path) -> ServedModel:
+    """Load a student that a run exported, or a teacher that reads only what exists at serving.
+
+    Args:
+        folder: `runs/…/student`, or the teacher folder that a report names.
+
+    Raises:
+        ValueError: no model, one that reads pairs or privileged features, or a folder without the
+            description that serving needs.
+    """
+    folder = Path(folder)
+    name = read_config(folder)["class"]
+    if takes_pairs(folder):
+        raise ValueError(f"{folder} judges pairs; a cascade is of models that judge one clip")
+    found = next((c for c in MODELS if c.__name__ == name), None)
+    if found is None:
+        raise ValueError(
+            f"{folder} holds a {name}, which cannot be served: it is not one of "
+            f"{', '.join(c.__name__ for c in MODELS)} (a teacher that reads privileged features "
+            "has nothing to read there)"
+        )
+    metadata = load_metadata(folder)
+    if "task" not in metadata or "inputs" not in metadata:
+        raise ValueError(
+            f"{folder} does not say how it reads a clip (an older version wrote it, or it is no "
+            "run's student or teacher); train it again"
+        )
+    inputs = InputSpec(**metadata["inputs"])
+    return ServedModel(
+        module=found.from_pretrained(folder).eval(),
+        task=TaskSpec(**metadata["task"]),
+        inputs=inputs,
+        tokenizer=load_tokenizer(folder) if inputs.text_fields else None,
+        threshold=metadata.get("threshold"),
+        fingerprint=model_fingerprint(folder),
+        folder=folder.absolute(),
+    )
+
+
+__all__ = ["MODELS", "ServedModel", "load_served", "model_fingerprint"]
