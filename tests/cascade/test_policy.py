@@ -76,7 +76,7 @@ def test_what_was_kept_is_never_read(shaped):
     np.testing.assert_array_equal(
         policy.combine(light, holes, routes), policy.combine(light, heavy, routes)
     )
-    with pytest.raises(ValueError, match="heavy logits of 1 of .* NaN"):
+    with pytest.raises(ValueError, match=r"heavy logits of 1 of .* NaN"):
         holes[np.flatnonzero(routes)[0]] = np.nan
         policy.combine(light, holes, routes)
 
@@ -146,9 +146,9 @@ def test_disagreement_reads_several_models(shaped):
 
 
 def plain(**changes):
-    parts = {"task": "binary", "outputs": 1, "gate": Gate("entropy", "binary"), "threshold": 0.5,
-             "light_calibrator": no_calibration(), "heavy_calibrator": no_calibration()}  # fmt: skip
-    return Policy(**(parts | changes))
+    raw = no_calibration()
+    parts = {"task": "binary", "outputs": 1, "gate": Gate("entropy", "binary"), "threshold": 0.5}
+    return Policy(**(parts | {"light_calibrator": raw, "heavy_calibrator": raw} | changes))
 
 
 @pytest.mark.parametrize(
