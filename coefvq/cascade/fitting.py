@@ -137,6 +137,8 @@ def fit_policy(
     light, heavy = light_map(clips.mean), heavy_map(clips.heavy)
     options = dict(gate_options or {})
     if gate == "learned":
+        if set(options) - {"ridge"}:
+            raise ValueError(f"gate 'learned' has one option, ridge; got {sorted(options)}")
         learned = fit_learned_gate(
             light[fit], heavy[fit], truth, task=task, sample_weight=clips.weight[fit], **options
         )

@@ -17,7 +17,7 @@ class Columns:
     labels: np.ndarray
 
 
-def simulate(n, *, prevalence=0.02, seed=0, light=2.05, heavy=3.25, shared=0.3):
+def simulate(n, *, prevalence=0.02, seed=0, light=2.03, heavy=3.21, shared=0.37):
     """Positives lie `light` (`heavy`) standard deviations above negatives; noise is shared partly.
 
     The logit of a model that learned from as many positives as negatives is the log likelihood
