@@ -12,6 +12,7 @@ def composed(**changes):
             "seed": 1,
             "phases": ["teacher", "student"],
             "train_on": "all",
+            "cascade": {"gate": None},
             "objective": {
                 "distill_weight": 0.5,
                 "temperature": 1.0,
@@ -26,8 +27,16 @@ def composed(**changes):
     return cfg
 
 
+SERVED = {
+    "cascade__gate": "entropy", "teacher__name": "x", "teacher__kind": "model",
+    "teacher__model": {}, "teacher__folds": None, "teacher__inputs": "public",
+    "teacher__calibration": None,
+}  # fmt: skip
+
+
 def test_a_good_config_passes():
     config.validate(composed())
+    config.validate(composed(**SERVED))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +56,10 @@ def test_a_good_config_passes():
         ({"seed": -1}, "seed is a whole number from 0"),
         ({"phases": ["student", "teacher"]}, "phases is"),
         ({"train_on": "some"}, "train_on is labelled or all"),
+        (SERVED | {"teacher__inputs": "whole"}, "reads privileged features, which do not exist"),
+        (SERVED | {"teacher__kind": "table"}, "is no single model"),
+        (SERVED | {"teacher__folds": 5}, "is no single model"),
+        (SERVED | {"teacher__calibration": "temperature"}, "set teacher.calibration=null"),
     ],
 )
 def test_bad_values_get_one_sentence(changes, sentence):
