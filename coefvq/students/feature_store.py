@@ -195,7 +195,7 @@ class FeatureStore:
         """
         if not self._pending:
             return
-        features = ClipRows.cat(list(self._pending.values()))
+        features = self.features.cat(list(self._pending.values()))
         name = uuid.uuid4().hex
         draft = self.folder / f"draft-{name}"
         try:
