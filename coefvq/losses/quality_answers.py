@@ -107,14 +107,14 @@ def answer_loss(
 
 def _two_hot(labels: Tensor, worth: Tensor) -> Tensor:
     """(B, A) shares of the two values around each label; they need not be evenly spaced."""
-    rising = worth if bool(worth[-1] > worth[0]) else worth.flip(0)
-    at = torch.searchsorted(rising, labels.contiguous().to(rising.dtype)).clamp(1, len(worth) - 1)
-    below, above = rising[at - 1], rising[at]
+    sign = (worth[-1] - worth[0]).sign()  # values that fall are looked up upside down
+    at = torch.searchsorted(worth * sign, labels * sign).clamp(1, len(worth) - 1)
+    below, above = worth[at - 1], worth[at]
     share = ((labels - below) / (above - below)).clamp(0.0, 1.0)
     wanted = torch.zeros(len(labels), len(worth), dtype=worth.dtype, device=worth.device)
     wanted.scatter_(1, (at - 1)[:, None], (1 - share)[:, None])
     wanted.scatter_(1, at[:, None], share[:, None])
-    return wanted if rising is worth else wanted.flip(1)
+    return wanted
 
 
 class LevelAnswerLoss(nn.Module):

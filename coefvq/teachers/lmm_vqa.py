@@ -94,7 +94,7 @@ class LMMVQA(ModelFolder, nn.Module):
     def __init__(
         self,
         config: LMMVQAConfig,
-        score_range: Sequence[float] | None,
+        score_range: Sequence[float | None],
         num_outputs: int = 1,
         *,
         prompts: str | Path | None = None,
@@ -107,12 +107,7 @@ class LMMVQA(ModelFolder, nn.Module):
                 f"LMM-VQA scores quality, one number per clip, but the task has {num_outputs} "
                 "outputs; give a task of kind regression"
             )
-        if score_range is None or len(score_range) != 2 or not score_range[0] < score_range[1]:
-            raise ValueError(
-                "LMM-VQA answers in the range of the scores, given as the lowest and the highest "
-                f"possible one, got {score_range}; state the data's range (for instance [0, 100])"
-            )
-        self.low, self.high = float(score_range[0]), float(score_range[1])
+        self.low, self.high = _check_range(score_range)
         language = config.language
         words: dict[str, Any] = {}
         if questions is None:
@@ -280,6 +275,17 @@ class LMMVQA(ModelFolder, nn.Module):
             values["score_range"],
             questions=[Question(**question) for question in values["questions"]],
         )
+
+
+def _check_range(score_range: Sequence[float | None]) -> tuple[float, float]:
+    low, high = score_range if len(score_range) == 2 else (None, None)
+    if low is None or high is None or not low < high:
+        raise ValueError(
+            "LMM-VQA answers in the range of the scores, given as the lowest and the highest "
+            f"possible one, got {list(score_range)}; state the data's range, for instance "
+            "data.label_range=[0,100]"
+        )
+    return float(low), float(high)
 
 
 __all__ = ["LMMVQA", "QualityOutput"]
