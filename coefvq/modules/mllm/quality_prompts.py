@@ -101,7 +101,8 @@ def make_question(
         vocab_size: V of the language model.
 
     Raises:
-        ValueError: the tokenizer has no end token, or gives tokens that the model doesn't know.
+        ValueError: the tokenizer has no end token, cannot write an answer, or gives tokens that
+            the model doesn't know.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError(
@@ -125,6 +126,12 @@ def make_question(
     words: Sequence[str] = NUMBERS if kind == "score" else prompts["level"]["words"]
     # With the space in front of it, as a word in the middle of a text.
     answers = [ids(f" {word}") for word in words]
+    for word, answer in zip(words, answers, strict=True):
+        if not answer or tokenizer.unk_token_id in answer:
+            raise ValueError(
+                f"the tokenizer cannot write the answer {word!r} (it gives {answer}); give the "
+                "tokenizer that belongs to the language model, or other words"
+            )
     largest = max(token for part in [before, *after, *answers] for token in part)
     if max(largest, tokenizer.eos_token_id) >= vocab_size:
         raise ValueError(
