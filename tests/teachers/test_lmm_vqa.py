@@ -240,17 +240,18 @@ def test_frozen_encoders_read_each_clip_once(tmp_path):
 def test_it_learns_its_clips():
     torch.manual_seed(0)
     model = small_lmm_vqa(train_language=True, motion=None, read_out="level").train()
-    clips, labels = moving_clips(16), torch.linspace(0, 100, 16)
+    # Frozen encoders: what they know of the clips is enough.
+    clips, labels = model.encoder(moving_clips(16)), torch.linspace(0, 100, 16)
     number, level = NumberAnswerLoss(0.0, 100.0), LevelAnswerLoss(0.0, 100.0)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
-    for _ in range(40):
+    for _ in range(80):
         output = model(clips)
         loss = number(output.number_logits, labels) + level(output.level_logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     scores = model.eval()(clips).logits
-    assert torch.corrcoef(torch.stack([scores, labels]))[0, 1] > 0.75
+    assert torch.corrcoef(torch.stack([scores, labels]))[0, 1] > 0.8
 
 
 def test_bfloat16_is_near_float32():

@@ -88,24 +88,19 @@ def test_whatever_the_logits_an_answer_comes_out():
         column = {token: i for i, token in enumerate(tree.choices)}
         for row in range(0, 50, 10):
             prefix = ()
+            # In the order in which answers first reach them.
             forks = {(): 0, **{(d,): d for d in range(1, 10)}, (1, 0): 10}
-            order = sorted(forks, key=lambda p: forks[p])
             while True:
                 whole = [(*digits, END + 10) for digits in DIGITS]
                 allowed = {w[len(prefix)] for w in whole if w[: len(prefix)] == prefix}
                 token = next(iter(allowed))
                 if len(allowed) > 1:
-                    fork = given[row, _place(tree, order.index(prefix))]
+                    fork = given[row, forks[prefix]]
                     token = max(allowed, key=lambda t, f=fork: f[column[t]].item())
                 if token == END + 10:
                     break
                 prefix = (*prefix, token)
             assert DIGITS[int(chosen[row])] == list(prefix)
-
-
-def _place(tree, fork):
-    """Forks stand in the order in which answers first reach them: 0 to 9, then 10."""
-    return {0: 0, 1: 1, 10: 2}.get(fork, fork + 1)
 
 
 def test_gradients_flow_to_what_may_be_said_alone():
