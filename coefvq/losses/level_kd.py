@@ -106,10 +106,15 @@ class LevelKDLoss(nn.Module):
     def select(
         self, student: StudentOutput, teacher: TeacherOutput | None, batch: Batch
     ) -> dict[str, Tensor | None]:
-        """Pick what `forward` reads; labels aren't needed."""
+        """Pick what `forward` reads; labels aren't needed.
+
+        `level_logits` where both have them; otherwise the logits are those of the levels.
+        """
+        found = need_teacher(teacher, "LevelKDLoss")
+        both = student.level_logits is not None and found.level_logits is not None
         return {
-            "student_logits": student.logits,
-            "teacher_logits": need_teacher(teacher, "LevelKDLoss").logits,
+            "student_logits": student.level_logits if both else student.logits,
+            "teacher_logits": found.level_logits if both else found.logits,
             "sample_weight": batch.sample_weight,
         }
 
