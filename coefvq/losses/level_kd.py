@@ -111,10 +111,11 @@ class LevelKDLoss(nn.Module):
         `level_logits` where both have them; otherwise the logits are those of the levels.
         """
         found = need_teacher(teacher, "LevelKDLoss")
-        both = student.level_logits is not None and found.level_logits is not None
+        ours, theirs = (getattr(side, "level_logits", None) for side in (student, found))
+        both = ours is not None and theirs is not None
         return {
-            "student_logits": student.level_logits if both else student.logits,
-            "teacher_logits": found.level_logits if both else found.logits,
+            "student_logits": ours if both else student.logits,
+            "teacher_logits": theirs if both else found.logits,
             "sample_weight": batch.sample_weight,
         }
 

@@ -131,7 +131,7 @@ class StdConfidence:
                 "this confidence is made from the teacher's score_std, which it does not give; "
                 "choose a teacher that does, or another confidence"
             )
-        teacher, std = check_scores(teacher_scores.detach(), score_std)
+        std = check_scores(teacher_scores.detach(), score_std)[1]
         return 1 / (1 + (std / self.scale).square())
 
 
