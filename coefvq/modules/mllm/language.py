@@ -64,7 +64,7 @@ class LanguageModel(nn.Module):
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
         self.model = _open(config)
-        if not hasattr(self.model.get_submodule(self.language_path), "layers"):
+        if not hasattr(getattr(self.model, self.language_path, None), "layers"):
             raise ValueError(
                 f"language model {config.model_name_or_path!r} has no layers at model.layers; give "
                 "a causal language model such as a Llama or a Qwen"
