@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from coefvq.modules.frames import FrameConfig, FrameMode, FrameProcessor
 
 MotionKind = Literal["slowfast", "videomae", "vjepa2"]
 """Which network looks at motion."""
@@ -27,6 +28,9 @@ class MotionConfig:
             Face name, whose shape then replaces what is below. None: random weights.
         frames: pictures of a chunk that the network reads.
         size: side of these pictures, in pixels.
+        mode: `"resize"` shows the whole picture; `"crop"` a square of it as it is (in training a
+            random one per chunk, otherwise the middle), since resizing hides what picture quality
+            is about: `data.motion_size` must then be `size` or more.
         width: SlowFast: channels after the slow stem; transformers: D.
         depths: SlowFast: blocks of its four stages.
         alpha: SlowFast: how many times more pictures the fast pathway sees; divides `frames`.
@@ -44,6 +48,7 @@ class MotionConfig:
     model_name_or_path: str | None = None
     frames: int = 32
     size: int = 224
+    mode: FrameMode = "resize"
     width: int = 64
     depths: tuple[int, int, int, int] = (3, 4, 6, 3)
     alpha: int = 4
@@ -75,15 +80,19 @@ class MotionEncoder(ABC, nn.Module):
     Args:
         frames: pictures that the network reads of each chunk.
         size: side of them, in pixels.
+        mode: how they are brought to that size.
     """
 
     mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
     std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
     width: int
 
-    def __init__(self, frames: int, size: int) -> None:
+    def __init__(self, frames: int, size: int, mode: FrameMode = "resize") -> None:
         super().__init__()
-        self.frames, self.size = frames, size
+        self.frames, self.size, self.mode = frames, size, mode
+        self.pictures = FrameProcessor(
+            FrameConfig(size=size, mode=mode, flip=False, mean=self.mean, std=self.std)
+        )
 
     @property
     @abstractmethod
@@ -105,27 +114,14 @@ class MotionEncoder(ABC, nn.Module):
             (N, width).
 
         Raises:
-            ValueError: chunks are not uint8.
+            ValueError: chunks are not uint8, or smaller than what is to be cut from them.
         """
-        if chunks.dtype != torch.uint8:
-            raise ValueError(
-                f"chunks must be uint8 in 0..255, got {chunks.dtype}; give them as they are decoded"
-            )
         count = chunks.shape[1]
         if count != self.frames:
             # In integers: the same pictures on every device.
             places = (2 * torch.arange(self.frames) + 1) * count // (2 * self.frames)
             chunks = chunks[:, places.to(chunks.device)]
-        pixels = chunks.flatten(0, 1).float()
-        if pixels.shape[-2:] != (self.size, self.size):
-            pixels = F.interpolate(pixels, (self.size,) * 2, mode="bilinear", antialias=True)
-        mean, std = (
-            torch.tensor(values, device=pixels.device).view(3, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        pixels = (pixels / 255.0 - mean) / std
-        dtype = next(self.parameters()).dtype
-        return self.encode(pixels.to(dtype).unflatten(0, (len(chunks), self.frames)))
+        return self.encode(self.pictures(chunks, next(self.parameters()).dtype))
 
 
 def open_motion(config: MotionConfig) -> MotionEncoder:

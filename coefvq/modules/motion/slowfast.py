@@ -146,7 +146,7 @@ class SlowFast(MotionEncoder):
     std = (0.225, 0.225, 0.225)
 
     def __init__(self, config: MotionConfig) -> None:
-        super().__init__(config.frames, config.size)
+        super().__init__(config.frames, config.size, config.mode)
         self._config = dataclasses.replace(config, model_name_or_path=None)
         slow, fast = config.width, config.width // config.beta
         blocks = [_Both(_Stem(slow, 1), _Stem(fast, 5), _Fusion(fast, config.alpha))]

@@ -35,9 +35,9 @@ class TransformerMotion(MotionEncoder):
         model, kind = _open(config), config.kind
         shape: Any = model.config
         if kind == "videomae":
-            super().__init__(shape.num_frames, shape.image_size)
+            super().__init__(shape.num_frames, shape.image_size, config.mode)
         else:
-            super().__init__(shape.frames_per_clip, shape.crop_size)
+            super().__init__(shape.frames_per_clip, shape.crop_size, config.mode)
         self.kind, self.model = kind, model
         self.width = int(shape.hidden_size)
 
@@ -48,6 +48,7 @@ class TransformerMotion(MotionEncoder):
             kind=self.kind,
             frames=self.frames,
             size=self.size,
+            mode=self.mode,
             architecture=plain(self.model.config),
         )
 

@@ -95,7 +95,7 @@ def test_refusals(tmp_path):
     GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=9)).save_pretrained(
         tmp_path / "gpt2"
     )
-    with pytest.raises(ValueError, match="has no layers at model.layers"):
+    with pytest.raises(ValueError, match=r"has no layers at model\.layers"):
         LanguageModel(LanguageConfig(model_name_or_path=str(tmp_path / "gpt2")))
     with pytest.raises(ValueError, match="dtype 'int8' is unknown"):
         LanguageConfig(dtype="int8")

@@ -151,5 +151,14 @@ def test_shapes_that_cannot_be_are_refused(options, words):
 
 
 def test_chunks_are_bytes():
-    with pytest.raises(ValueError, match="chunks must be uint8"):
+    with pytest.raises(ValueError, match="must be uint8"):
         make()(chunks().float())
+
+
+def test_a_crop_shows_the_middle_as_it_is():
+    config = MotionConfig(**{**vars(TINY), "mode": "crop"})
+    network = make(config=config)
+    large = chunks(size=48)
+    assert torch.equal(network(large), network(large[..., 8:40, 8:40]))
+    with pytest.raises(ValueError, match="smaller than the crop of 32"):
+        network(chunks(size=24))
