@@ -150,7 +150,7 @@ def train_teacher(
     module = engine.build(cfg.teacher.model)
     distiller = Distiller(
         module,
-        _objective(cfg, data),
+        teacher_objective(cfg, data),
         task=data.task,
         optimizer=engine.build(cfg.optimizer, lr=training.lr, weight_decay=training.weight_decay),
         scheduler=engine.build(cfg.scheduler),
@@ -167,8 +167,12 @@ def train_teacher(
     return module.cpu()
 
 
-def _objective(cfg: DictConfig, data: Any) -> Objective:
-    """What the teacher is trained by: its own objective, or the supervised loss."""
+def teacher_objective(cfg: DictConfig, data: Any) -> Objective:
+    """What the teacher is trained by: `teacher.objective`, or the supervised loss.
+
+    Raises:
+        ValueError: if a loss refuses its arguments.
+    """
     own = cfg.teacher.get("objective")
     if own is not None:
         return Objective(engine.build(own.terms), OmegaConf.to_container(own.weights, resolve=True))
