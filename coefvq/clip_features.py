@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig
@@ -31,4 +32,32 @@ def use_clip_features(
     student.use_store(store)
 
 
-__all__ = ["use_clip_features"]
+@contextmanager
+def clip_features(cfg: DictConfig, data: Any, teacher: nn.Module) -> Iterator[None]:
+    """Give a teacher with frozen encoders a store of its clips' features while this lasts.
+
+    Each clip is encoded when it is met first, in this run or an earlier one. Nothing happens to
+    other teachers, nor where clips show other frames each time: a store knows one view of a clip.
+    """
+    encoder = getattr(teacher, "encoder", None)
+    same = data.inputs.train_sampling == data.inputs.sampling
+    if (
+        not hasattr(teacher, "use_store")
+        or encoder is None
+        or not encoder.config.frozen
+        or not same
+    ):
+        yield
+        return
+    from coefvq.students.feature_store import FeatureStore
+
+    store = FeatureStore(cache_home(cfg.cache_dir) / "clip_features", encoder, data.fingerprint)
+    teacher.use_store(store)  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        teacher.use_store(None)  # type: ignore[operator]
+        store.flush()
+
+
+__all__ = ["clip_features", "use_clip_features"]

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from coefvq import config
 from coefvq.caching import fixed_view
+from coefvq.clip_features import clip_features
 from coefvq.data.folds import fold_of, folds_fingerprint
 from coefvq.data.splits import SPLITS
 from coefvq.evaluation.collect import collect
@@ -71,7 +72,8 @@ def _open(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
         return None
     say(f"teacher  {trained.name}, {'reused' if trained.reused else 'trained'}")
     about = (trained.name, trained.fingerprint, trained.folder, trained.reused)
-    return keep_answers(cfg, data, FrozenTeacher(trained.module), [trained.module], about, say)
+    with clip_features(cfg, data, trained.module):
+        return keep_answers(cfg, data, FrozenTeacher(trained.module), [trained.module], about, say)
 
 
 def _from_folds(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:

@@ -19,6 +19,7 @@ from torch import nn
 
 import coefvq
 from coefvq import engine
+from coefvq.clip_features import clip_features
 from coefvq.data.home import cache_home
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.distiller import Distiller, public, whole
@@ -93,7 +94,8 @@ def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
     kept = ("precision", "gradient_clip_val", "accumulate_grad_batches", "devices", "strategy")
     teacher = OmegaConf.to_container(cfg.teacher, resolve=True)
     assert isinstance(teacher, dict)
-    teacher = {key: teacher[key] for key in ("name", "model", "inputs", "training")}
+    own = ("objective",) if teacher.get("objective") is not None else ()
+    teacher = {key: teacher[key] for key in ("name", "model", "inputs", "training", *own)}
     optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
     assert isinstance(optimizer, dict)
     # `teacher.training` has its own, so that a sweep of the student's keeps its teacher.
@@ -149,15 +151,9 @@ def train_teacher(
     training = cfg.teacher.training
     engine.seed_everything(cfg.seed)
     module = engine.build(cfg.teacher.model)
-    terms: dict[str, nn.Module] = {
-        "task": SupervisedLoss(task=data.task.kind, label_smoothing=training.label_smoothing)
-    }
-    if getattr(data, "sub_labels", ()):
-        terms["sub_labels"] = SubLabelLoss()
-    objective = Objective(terms, dict.fromkeys(terms, 1.0))
     distiller = Distiller(
         module,
-        objective,
+        teacher_objective(cfg, data),
         task=data.task,
         optimizer=engine.build(cfg.optimizer, lr=training.lr, weight_decay=training.weight_decay),
         scheduler=engine.build(cfg.scheduler),
@@ -168,9 +164,28 @@ def train_teacher(
     )
     last = folder / "checkpoints" / "last.ckpt"
     clips = data.labelled_dataloader(exclude)
-    engine.fit(trainer, distiller, clips, data.val_dataloader(), last)
+    with clip_features(cfg, data, module):
+        engine.fit(trainer, distiller, clips, data.val_dataloader(), last)
     trainer.strategy.barrier()
     return module.cpu()
+
+
+def teacher_objective(cfg: DictConfig, data: Any) -> Objective:
+    """What the teacher is trained by: `teacher.objective`, or the supervised loss.
+
+    Raises:
+        ValueError: if a loss refuses its arguments.
+    """
+    own = cfg.teacher.get("objective")
+    if own is not None:
+        return Objective(engine.build(own.terms), OmegaConf.to_container(own.weights, resolve=True))
+    smoothing = cfg.teacher.training.label_smoothing
+    terms: dict[str, nn.Module] = {
+        "task": SupervisedLoss(task=data.task.kind, label_smoothing=smoothing)
+    }
+    if getattr(data, "sub_labels", ()):
+        terms["sub_labels"] = SubLabelLoss()
+    return Objective(terms, dict.fromkeys(terms, 1.0))
 
 
 def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:

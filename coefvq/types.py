@@ -3,7 +3,7 @@
 Shape letters used all over the library:
 
     B batch   C classes   L labels   T text tokens   V vocabulary   D features   F frames
-    P privileged features   N memory tokens   M mel frames   H, W pixels
+    P privileged features   N memory tokens   M mel frames   H, W pixels   K pictures of a chunk
 
 A clip enters as a file (`Clip`), is read the way an `InputSpec` says, travels as a `Batch`, and
 leaves as logits whose meaning a `TaskSpec` names.
@@ -82,6 +82,10 @@ class InputSpec:
         audio_seconds: sound kept from the start of a clip; longer is cut, shorter is masked.
         mel_bins: height of the log-mel picture.
         hop_length: samples between mel frames; M = audio_seconds · sample_rate / hop_length.
+        motion_frames: K, pictures in the chunk of video around each frame, for models that look at
+            motion, see `Batch.motion`; 0: no chunks.
+        motion_seconds: how long a chunk lasts.
+        motion_size: side of the square that the pictures of chunks are brought to, in pixels.
     """
 
     num_frames: int = 4
@@ -96,9 +100,29 @@ class InputSpec:
     audio_seconds: float = 2.0
     mel_bins: int = 64
     hop_length: int = 160
+    motion_frames: int = 0
+    motion_seconds: float = 1.0
+    motion_size: int = 64
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text_fields", tuple(self.text_fields))
+        if self.motion_frames < 0 or self.motion_size < 1 or not self.motion_seconds > 0:
+            raise ValueError(
+                "chunks of video have 0 or more pictures (0: none), a size and a length above 0, "
+                f"got motion_frames={self.motion_frames}, motion_size={self.motion_size}, "
+                f"motion_seconds={self.motion_seconds}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for fingerprints and JSON; `InputSpec(**values)` is the way back.
+
+        The options of chunks are there only where there are chunks: fingerprints and caches of
+        data without them are those of versions that didn't know them.
+        """
+        values = dataclasses.asdict(self)
+        if not self.motion_frames:
+            del values["motion_frames"], values["motion_seconds"], values["motion_size"]
+        return values
 
     @property
     def mel_frames(self) -> int:
@@ -173,6 +197,8 @@ class Batch(Tensors):
         privileged_mask: (B, P) bool, True where the value was observed.
         views: what is shown of each clip, as `coefvq.data.sampling.view_name` names it; None where
             frames are drawn anew each time.
+        motion: (B, F, K, 3, h, w) uint8 RGB, the chunk of video around each frame; `frame_mask`
+            says which are real. None unless `InputSpec.motion_frames`.
     """
 
     ids: tuple[str, ...]
@@ -188,6 +214,7 @@ class Batch(Tensors):
     privileged: Tensor | None = None
     privileged_mask: Tensor | None = None
     views: tuple[str, ...] | None = None
+    motion: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -219,11 +246,13 @@ class StudentOutput(Tensors):
     """What a student answers: logits (see `TaskSpec`) and, if it has them, (B, D) features.
 
     `sub_logits` (B, S) answer the sub-labels of pairs, for students with such heads.
+    `level_logits` (B, levels) are over the levels of a score, the best first, likewise.
     """
 
     logits: Tensor
     features: Tensor | None = None
     sub_logits: Tensor | None = None
+    level_logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -239,6 +268,8 @@ class TeacherOutput(Tensors):
             position.
         topk_logprobs: (B, T, k) their log-probabilities.
         token_mask: (B, T) bool, True where a token of the three above counts; None: all.
+        level_logits: (B, levels) over the levels of a score, the best first.
+        score_std: (B,) how far the teacher itself holds its score to be off, in the score's unit.
     """
 
     logits: Tensor
@@ -248,6 +279,8 @@ class TeacherOutput(Tensors):
     topk_indices: Tensor | None = None
     topk_logprobs: Tensor | None = None
     token_mask: Tensor | None = None
+    level_logits: Tensor | None = None
+    score_std: Tensor | None = None
 
 
 __all__ = [

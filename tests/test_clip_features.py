@@ -1,10 +1,13 @@
 import pytest
 import torch
+from omegaconf import OmegaConf
+from small_lmm_vqa import moving_clips, small_encoder, small_lmm_vqa
 
 from coefvq import pipeline
-from coefvq.clip_features import use_clip_features
+from coefvq.clip_features import clip_features, use_clip_features
 from coefvq.prepare import prepared_data
 from coefvq.student_start import start_student
+from coefvq.types import InputSpec
 
 WORDS = ("data.labelled=8", "data.unlabelled=8", "data.val=8", "data.test=8",
          "student.config.encoders.frozen=true", "seed=5")  # fmt: skip
@@ -47,3 +50,35 @@ def test_a_run_with_frozen_encoders(small, tmp_path):
     report = pipeline.run(small("+recipe=matchlite", *WORDS, folder=tmp_path / "r"), show=False)
     known, whole = report["compute"]["student_known_clips"], report["compute"]["student"]
     assert known["gflop"] < whole["gflop"]
+
+
+class _Data:
+    inputs, fingerprint = InputSpec(), "data"
+
+
+def test_a_teachers_frozen_encoders_read_each_clip_once(tmp_path):
+    cfg, clips = OmegaConf.create({"cache_dir": str(tmp_path)}), moving_clips(3)
+    teacher, calls = small_lmm_vqa(), []
+    want = teacher(clips).logits
+    teacher.encoder.register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(2):
+        with clip_features(cfg, _Data, teacher):
+            assert torch.equal(teacher(clips).logits, want)
+    assert len(calls) == 1
+    teacher(clips)  # the store is for as long as that lasts
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("why", ["trained", "random frames", "no encoder"])
+def test_features_that_change_are_not_kept(why, tmp_path):
+    cfg, data = OmegaConf.create({"cache_dir": str(tmp_path)}), _Data()
+    teacher = small_lmm_vqa()
+    if why == "trained":
+        teacher = small_lmm_vqa(encoder=small_encoder(train_spatial=True))
+    elif why == "random frames":
+        data.inputs = InputSpec(train_sampling="random_segments")
+    else:
+        teacher = torch.nn.Linear(1, 1)
+    with clip_features(cfg, data, teacher):
+        assert getattr(teacher, "_store", None) is None
+    assert not any(tmp_path.iterdir())

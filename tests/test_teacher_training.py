@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from omegaconf import open_dict
 
 from coefvq import engine
 from coefvq.prepare import prepared_data, tokenizer_of
-from coefvq.teacher_training import get_teacher, teacher_settings
+from coefvq.teacher_training import get_teacher, teacher_objective, teacher_settings
 from coefvq.teachers.rescaled import RescaledTeacher
 from coefvq.types import Batch
 
@@ -226,3 +227,18 @@ def test_a_folder_without_a_teacher_is_said(prepared, tmp_path):
         cfg.teacher.checkpoint = str(path)
         with pytest.raises(ValueError, match=sentence):
             get_teacher(cfg, data)
+
+
+def test_a_teacher_may_have_an_objective_of_its_own(small, tmp_path):
+    known = ("task=regression", "num_outputs=1", "num_privileged=3", "vocab_size=50",
+             "score_low=0", "score_high=100")  # fmt: skip
+    words = [f"runtime.{word}" for word in known]
+    cfg = small("+recipe=teacher", "teacher=lmm_vqa", *words, folder=tmp_path / "run")
+    objective = teacher_objective(cfg, None)
+    assert dict(objective.weights) == {"number": 1.0, "level": 1.0, "score": 0.01}
+    assert objective.terms["level"].high == 100
+    # Whatever decides the weights is in the fingerprint; teachers without one keep theirs.
+    data = SimpleNamespace(batch_size=8, fingerprint="x")
+    assert "objective" in teacher_settings(cfg, data)["teacher"]
+    plain = small("+recipe=teacher", *words, folder=tmp_path / "run")
+    assert "objective" not in teacher_settings(plain, data)["teacher"]

@@ -10,7 +10,6 @@ do some work twice. Shards are never changed.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import hashlib
 import json
@@ -50,7 +49,7 @@ def clip_key(path: str | Path) -> str:
 
 def reading_name(inputs: InputSpec, sampling: str) -> str:
     """Hash of what decides the content of a decoded clip; names the folder of its cache."""
-    values = dataclasses.asdict(inputs)
+    values = inputs.to_dict()
     kept = {name: value for name, value in values.items() if name not in _NOT_READING}
     text = json.dumps([READING_VERSION, sampling, kept], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

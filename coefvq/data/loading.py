@@ -248,6 +248,7 @@ class ClipDataset(Dataset[Batch]):
             text_mask=pick(self.text_mask),
             audio=torch.from_numpy(arrays["audio"]).float() if sound else None,
             audio_mask=torch.from_numpy(arrays["audio_mask"]) if sound else None,
+            motion=torch.from_numpy(arrays["motion"]) if self.inputs.motion_frames else None,
             labels=self.labels[rows],
             label_mask=self.label_mask[rows],
             privileged=pick(self.privileged),

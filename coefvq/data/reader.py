@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from coefvq.data.audio import log_mel, sound_of
+from coefvq.data.chunks import Chunks
 from coefvq.data.media import Media, UnreadableClip
 from coefvq.data.picture import Square
 from coefvq.data.sampling import check_policy
 from coefvq.data.text import encode, join_fields, separator_of
-from coefvq.data.video import frames_of
+from coefvq.data.video import frames_and_chunks_of
 from coefvq.types import Batch, Clip, InputSpec
 
 READING_VERSION = 1
@@ -31,24 +32,30 @@ class Reading(NamedTuple):
         frame_mask: (F,) bool.
         audio: (mel_bins, M) float16; width and height 0 when no sound is read.
         audio_mask: (M,) bool.
+        motion: (F, K, 3, h, w) uint8; all but the first and third 0 when no chunks are read.
     """
 
     frames: np.ndarray
     frame_mask: np.ndarray
     audio: np.ndarray
     audio_mask: np.ndarray
+    motion: np.ndarray = np.zeros((0, 0, 3, 0, 0), np.uint8)
 
 
 def reading_shapes(inputs: InputSpec) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of each field of a `Reading` under `inputs`."""
+    """Shape and dtype of each field of a `Reading` under `inputs`; no `motion` without chunks."""
     mel_bins, mel_frames = (inputs.mel_bins, inputs.mel_frames) if inputs.audio else (0, 0)
     frames = (inputs.num_frames, 3, inputs.frame_size, inputs.frame_size)
-    return {
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
         "frames": (frames, "uint8"),
         "frame_mask": ((inputs.num_frames,), "bool"),
         "audio": ((mel_bins, mel_frames), "float16"),
         "audio_mask": ((mel_frames,), "bool"),
     }
+    if inputs.motion_frames:
+        chunk = (inputs.motion_frames, 3, inputs.motion_size, inputs.motion_size)
+        shapes["motion"] = ((inputs.num_frames, *chunk), "uint8")
+    return shapes
 
 
 def read_file(
@@ -69,11 +76,15 @@ def read_file(
         UnreadableClip: see `coefvq.data.video.decode_frames` and `coefvq.data.audio.decode_audio`.
     """
     with Media(path, sound=inputs.audio, sound_seconds=inputs.audio_seconds) as media:
-        frames, frame_mask, _ = frames_of(
-            media, inputs.num_frames, sampling, inputs.frame_size, inputs.fit, rng
+        chunks = None
+        if inputs.motion_frames:
+            chunks = Chunks(inputs.motion_frames, inputs.motion_seconds, inputs.motion_size)
+        frames, frame_mask, _, motion = frames_and_chunks_of(
+            media, inputs.num_frames, sampling, inputs.frame_size, inputs.fit, rng, chunks=chunks
         )
         if not inputs.audio:
-            return Reading(frames, frame_mask, np.zeros((0, 0), np.float16), np.zeros(0, bool))
+            silence = np.zeros((0, 0), np.float16), np.zeros(0, bool)
+            return Reading(frames, frame_mask, *silence, motion)
         waveform = sound_of(media, inputs.sample_rate, inputs.audio_seconds)
         audio, audio_mask = log_mel(
             waveform,
@@ -82,7 +93,7 @@ def read_file(
             hop_length=inputs.hop_length,
             num_frames=inputs.mel_frames,
         )
-    return Reading(frames, frame_mask, audio, audio_mask)
+    return Reading(frames, frame_mask, audio, audio_mask, motion)
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,7 @@ class Sample:
         text_mask: (T,) bool, or None.
         audio: (mel_bins, M) float32, or None when no sound is read.
         audio_mask: (M,) bool, or None.
+        motion: (F, K, 3, h, w) uint8 RGB, or None when no chunks are read.
     """
 
     id: str
@@ -106,6 +118,7 @@ class Sample:
     text_mask: Tensor | None = None
     audio: Tensor | None = None
     audio_mask: Tensor | None = None
+    motion: Tensor | None = None
 
 
 class ClipReader:
@@ -151,6 +164,7 @@ class ClipReader:
             None if text_mask is None else text_mask[0],
             torch.from_numpy(reading.audio).float() if inputs.audio else None,
             torch.from_numpy(reading.audio_mask) if inputs.audio else None,
+            torch.from_numpy(reading.motion) if inputs.motion_frames else None,
         )
 
     def tokens(self, clips: Sequence[Clip]) -> tuple[Tensor | None, Tensor | None]:
@@ -170,7 +184,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     if not samples:
         raise ValueError("cannot make a batch of no samples; give at least one")
-    fields = ("frames", "frame_mask", "input_ids", "text_mask", "audio", "audio_mask")
+    fields = ("frames", "frame_mask", "input_ids", "text_mask", "audio", "audio_mask", "motion")
     columns = {name: [getattr(sample, name) for sample in samples] for name in fields}
     return Batch(
         ids=tuple(sample.id for sample in samples),

@@ -73,6 +73,28 @@ def sample_times(
     return (np.arange(num_frames) + rng.random(num_frames)) * (seconds / num_frames)
 
 
+def chunk_times(middles: np.ndarray, num_frames: int, seconds: float, length: float) -> np.ndarray:
+    """Choose the moments of a chunk of video around each of some moments.
+
+    A chunk that would reach out of the clip is moved inside. A clip shorter than a chunk fills its
+    beginning; the moments after its end are still there, and show the last picture again.
+
+    Args:
+        middles: (n,) seconds from the start of the clip.
+        num_frames: K, evenly spread over a chunk: the middles of K equal parts.
+        seconds: how long a chunk lasts.
+        length: of the clip, in seconds.
+
+    Returns:
+        (n, K) float64 seconds from the start of the clip.
+
+    >>> chunk_times(np.array([0.25, 1.5]), 2, 1.0, 3.0).tolist()
+    [[0.25, 0.75], [1.25, 1.75]]
+    """
+    starts = np.clip(middles - seconds / 2, 0.0, max(length - seconds, 0.0))
+    return starts[:, None] + (np.arange(num_frames) + 0.5) * (seconds / num_frames)
+
+
 def frames_at(times: np.ndarray, shown: np.ndarray, frame_ticks: float) -> np.ndarray:
     """Find the frames that are on the screen at `times`.
 
@@ -88,8 +110,13 @@ def frames_at(times: np.ndarray, shown: np.ndarray, frame_ticks: float) -> np.nd
     Returns:
         (k,) int64 indices into `shown`, increasing, k ≤ n.
     """
+    return np.unique(frame_on_screen(times, shown, frame_ticks))
+
+
+def frame_on_screen(times: np.ndarray, shown: np.ndarray, frame_ticks: float) -> np.ndarray:
+    """Like `frames_at`, with one index for each moment: the same frame may be taken again."""
     found = np.searchsorted(shown, times + 0.1 * frame_ticks, side="right") - 1
-    return np.unique(np.clip(found, 0, len(shown) - 1))
+    return np.clip(found, 0, len(shown) - 1)
 
 
 def view_name(inputs: InputSpec, sampling: str, index: int | None = None) -> str:
@@ -110,4 +137,13 @@ def view_name(inputs: InputSpec, sampling: str, index: int | None = None) -> str
     return name if index is None else f"{name}#{index}"
 
 
-__all__ = ["EVAL_POLICIES", "POLICIES", "check_policy", "frames_at", "sample_times", "view_name"]
+__all__ = [
+    "EVAL_POLICIES",
+    "POLICIES",
+    "check_policy",
+    "chunk_times",
+    "frame_on_screen",
+    "frames_at",
+    "sample_times",
+    "view_name",
+]

@@ -17,6 +17,7 @@ from typing import Any
 import av
 import numpy as np
 
+from coefvq.data.chunks import Chunks, Pictures, Shown, around_frames, chunk_shape
 from coefvq.data.media import Media, Timeline, UnreadableClip
 from coefvq.data.picture import Square
 from coefvq.data.sampling import frames_at, sample_times
@@ -111,16 +112,46 @@ def frames_of(
     `shortcuts=False` decodes everything from the start; the frames are the same, and a test
     holds the two against each other.
     """
+    return frames_and_chunks_of(media, num_frames, sampling, size, fit, rng, shortcuts=shortcuts)[
+        :3
+    ]
+
+
+def frames_and_chunks_of(
+    media: Media,
+    num_frames: int,
+    sampling: str,
+    size: int,
+    fit: str,
+    rng: np.random.Generator | None = None,
+    *,
+    chunks: Chunks | None = None,
+    shortcuts: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Like `frames_of`, and in the same pass the video around each frame.
+
+    Returns:
+        frames, mask, times as `decode_frames`, and (F, K, 3, h, h) uint8 RGB: chunk i is around
+        frame i, zeros where that is missing; (F, 0, 3, 0, 0) without chunks.
+
+    Raises:
+        UnreadableClip: see `decode_frames`; a picture of a chunk counts as a sampled frame.
+    """
     line = media.timeline()
     visible = np.sort(line.pts[line.shown])
     start = float(visible[0])
     length = (line.announced_end - start) * line.time_base
     ticks = start + sample_times(sampling, num_frames, length, rng) / line.time_base
     present = ticks[ticks < line.end + line.frame_ticks] if line.truncated else ticks
-    wanted = visible[frames_at(present, visible, line.frame_ticks)].tolist()
+    middles = visible[frames_at(present, visible, line.frame_ticks)].tolist()
+    around = around_frames(middles, line, visible, length, chunks)
+    wanted = sorted({*middles, *around.flatten().tolist()})
 
-    square = Square(size, fit, float(media.video.sample_aspect_ratio or 0) or 1.0)
-    found: dict[int, np.ndarray] = {}
+    aspect = float(media.video.sample_aspect_ratio or 0) or 1.0
+    square = Pictures(Square(size, fit, aspect), set(middles))
+    if chunks is not None:
+        square.add_chunks(Square(chunks.size, fit, aspect), set(around.flatten().tolist()))
+    found: dict[int, Shown] = {}
     if shortcuts and line.trusted:
         _decode_runs(media, line, wanted, square, found)
     if len(found) < len(wanted):
@@ -140,10 +171,13 @@ def frames_of(
 
     frames = np.zeros((num_frames, 3, size, size), np.uint8)
     times = np.full(num_frames, np.nan)
-    for place, tick in enumerate(wanted):
-        frames[place] = found[tick]
+    motion = np.zeros((num_frames, *chunk_shape(chunks)), np.uint8)
+    for place, tick in enumerate(middles):
+        frames[place] = found[tick][0]
         times[place] = (tick - start) * line.time_base
-    return frames, ~np.isnan(times), times
+        for number, beside in enumerate(around[place].tolist()):
+            motion[place, number] = found[beside][1]
+    return frames, ~np.isnan(times), times, motion
 
 
 def _runs(line: Timeline, wanted: list[int]) -> list[tuple[int, int]]:
@@ -165,7 +199,7 @@ def _runs(line: Timeline, wanted: list[int]) -> list[tuple[int, int]]:
 
 
 def _decode_runs(
-    media: Media, line: Timeline, wanted: list[int], square: Square, found: dict[int, np.ndarray]
+    media: Media, line: Timeline, wanted: list[int], square: Pictures, found: dict[int, Shown]
 ) -> None:
     context = _prepare(media)
     asked = set(wanted)
@@ -183,16 +217,14 @@ def _decode_runs(
     context.skip_frame = "DEFAULT"
 
 
-def _keep(
-    pictures: list[Any], asked: set[int], square: Square, found: dict[int, np.ndarray]
-) -> None:
+def _keep(pictures: list[Any], asked: set[int], square: Pictures, found: dict[int, Shown]) -> None:
     for picture in pictures:
         if picture.pts in asked and not picture.is_corrupt:
-            found[picture.pts] = square(picture)
+            found[picture.pts] = square(picture.pts, picture)
 
 
 def _decode_all(
-    media: Media, line: Timeline, wanted: list[int], square: Square, found: dict[int, np.ndarray]
+    media: Media, line: Timeline, wanted: list[int], square: Pictures, found: dict[int, Shown]
 ) -> None:
     """Decode from the start; a moment gets the last picture that was shown by then."""
     context = _prepare(media)
@@ -207,7 +239,7 @@ def _decode_all(
         if previous is None or target in failed:
             return
         if target - previous[0] <= reach and not previous[1].is_corrupt:
-            found[target] = square(previous[1])
+            found[target] = square(target, previous[1])
 
     for number, packet in chain(media.packets(0, len(line.pts) - 1), [(-1, None)]):
         if not missing:
@@ -241,4 +273,11 @@ def _prepare(media: Media) -> Any:
     return context
 
 
-__all__ = ["UnreadableClip", "VideoInfo", "decode_frames", "frames_of", "probe"]
+__all__ = [
+    "UnreadableClip",
+    "VideoInfo",
+    "decode_frames",
+    "frames_and_chunks_of",
+    "frames_of",
+    "probe",
+]

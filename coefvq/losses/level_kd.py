@@ -106,10 +106,16 @@ class LevelKDLoss(nn.Module):
     def select(
         self, student: StudentOutput, teacher: TeacherOutput | None, batch: Batch
     ) -> dict[str, Tensor | None]:
-        """Pick what `forward` reads; labels aren't needed."""
+        """Pick what `forward` reads; labels aren't needed.
+
+        `level_logits` where both have them; otherwise the logits are those of the levels.
+        """
+        found = need_teacher(teacher, "LevelKDLoss")
+        ours, theirs = (getattr(side, "level_logits", None) for side in (student, found))
+        both = ours is not None and theirs is not None
         return {
-            "student_logits": student.logits,
-            "teacher_logits": need_teacher(teacher, "LevelKDLoss").logits,
+            "student_logits": ours if both else student.logits,
+            "teacher_logits": theirs if both else found.logits,
             "sample_weight": batch.sample_weight,
         }
 

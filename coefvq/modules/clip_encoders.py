@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +32,25 @@ EMPTY_TEXT = 2
 """Tokens of a text with nothing in it: CLS and SEP."""
 
 
+class ClipRows(Tensors):
+    """Tensors whose first axis is clips: what a store of features can keep and put together."""
+
+    def __getitem__(self, rows: slice | Tensor) -> Self:
+        """Some of the clips, as indexing a tensor would give them."""
+        return self._map(lambda tensor: tensor[rows])
+
+    @classmethod
+    def cat(cls, parts: list[Self]) -> Self:
+        """Join clips of several batches."""
+        columns: dict[str, Tensor | None] = {}
+        for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+            values = [getattr(part, f.name) for part in parts]
+            columns[f.name] = None if values[0] is None else torch.cat(values)
+        return cls(**columns)
+
+
 @dataclass(frozen=True)
-class ClipFeatures(Tensors):
+class ClipFeatures(ClipRows):
     """What the encoders know of B clips; the pair module needs nothing else of them.
 
     Args:
@@ -60,22 +77,9 @@ class ClipFeatures(Tensors):
         """Where the tensors are."""
         return self.video.device
 
-    def __getitem__(self, rows: slice | Tensor) -> ClipFeatures:
-        """Some of the clips, as indexing a tensor would give them."""
-        return self._map(lambda tensor: tensor[rows])
-
     def public(self) -> Self:
         """Itself: there is nothing privileged in it (so that a `PairBatch` may carry it)."""
         return self
-
-    @classmethod
-    def cat(cls, parts: list[ClipFeatures]) -> ClipFeatures:
-        """Join clips of several batches."""
-        columns: dict[str, Tensor | None] = {}
-        for f in dataclasses.fields(cls):
-            values = [getattr(part, f.name) for part in parts]
-            columns[f.name] = None if values[0] is None else torch.cat(values)
-        return cls(**columns)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,8 @@ class ClipEncoder(nn.Module):
         modalities: see `Modalities`; encoders of the others are not made.
     """
 
+    features_class: ClassVar[type[ClipFeatures]] = ClipFeatures
+
     def __init__(self, config: ClipEncoderConfig, modalities: Modalities = "V+A+T") -> None:
         super().__init__()
         if modalities not in get_args(Modalities):
@@ -280,6 +286,7 @@ __all__ = [
     "ClipEncoder",
     "ClipEncoderConfig",
     "ClipFeatures",
+    "ClipRows",
     "ConvAudioConfig",
     "Modalities",
     "TextTokensConfig",

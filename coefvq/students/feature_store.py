@@ -15,24 +15,45 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 
-from coefvq.modules.clip_encoders import ClipEncoder, ClipFeatures
+from coefvq.modules.clip_encoders import ClipRows
 from coefvq.types import Batch
 
 SHARD_CLIPS = 256
 """Clips that are collected before a shard is written."""
 
+
+class FrozenEncoder(Protocol):
+    """What is asked of an encoder: a module whose `config` says whether it is `frozen`.
+
+    `widths` and `config.to_dict()` say its shape, and `features_class` what it answers with.
+    """
+
+    features_class: ClassVar[type[ClipRows]]
+    config: Any
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """D of each part of the features."""
+
+    def state_dict(self) -> Mapping[str, torch.Tensor]:
+        """Its weights."""
+
+    def __call__(self, batch: Batch) -> Any:
+        """Features of the clips of a batch."""
+
+
 DTYPES = {"float32": np.float32, "float16": np.float16}
 """How features can be kept."""
 
 
-def encoder_fingerprint(encoder: ClipEncoder, reading: str = "") -> str:
+def encoder_fingerprint(encoder: FrozenEncoder, reading: str = "") -> str:
     """Hash of what decides a clip's features: shapes, weights, and how files are read.
 
     Args:
@@ -70,7 +91,7 @@ class FeatureStore:
     def __init__(
         self,
         folder: str | Path,
-        encoder: ClipEncoder,
+        encoder: FrozenEncoder,
         reading: str = "",
         dtype: str = "float32",
     ) -> None:
@@ -78,15 +99,16 @@ class FeatureStore:
             raise ValueError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
         self.reading, self.dtype = reading, dtype
         _refuse_trained(encoder)
+        self.features = type(encoder).features_class
         self.fingerprint = encoder_fingerprint(encoder, reading)
         self.folder = Path(folder) / f"{self.fingerprint}-{dtype}"
         self._places: dict[str, tuple[str, int]] = {}
         self._arrays: dict[str, dict[str, np.ndarray]] = {}
-        self._pending: dict[str, ClipFeatures] = {}
+        self._pending: dict[str, ClipRows] = {}
         self._known: set[str] = set()
         self.refresh()
 
-    def check(self, encoder: ClipEncoder) -> None:
+    def check(self, encoder: FrozenEncoder) -> None:
         """Refuse an encoder that these features are not of.
 
         Raises:
@@ -117,7 +139,7 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self._places.keys() | self._pending.keys())
 
-    def fill(self, encoder: ClipEncoder, batches: Iterable[Batch]) -> int:
+    def fill(self, encoder: FrozenEncoder, batches: Iterable[Batch]) -> int:
         """Encode what is missing and write it, in whole shards; begin again where it stopped.
 
         Args:
@@ -136,12 +158,12 @@ class FeatureStore:
             self.flush()  # what is done stays done, also after Ctrl-C
         return len(self) - before
 
-    def encode(self, encoder: ClipEncoder, batch: Batch) -> ClipFeatures:
+    def encode(self, encoder: FrozenEncoder, batch: Batch) -> ClipRows:
         """Give the features of a batch: from the store, or encoded now and put there."""
         self._encode_missing(encoder, batch)
         return self.gather(batch.ids).to(batch.device)
 
-    def _encode_missing(self, encoder: ClipEncoder, batch: Batch) -> None:
+    def _encode_missing(self, encoder: FrozenEncoder, batch: Batch) -> None:
         rows = [row for row, clip in enumerate(batch.ids) if clip not in self]
         if not rows:
             return
@@ -149,7 +171,7 @@ class FeatureStore:
             features = encoder(_rows(batch, rows))
         self.add([batch.ids[row] for row in rows], features)
 
-    def add(self, clips: Sequence[str], features: ClipFeatures) -> None:
+    def add(self, clips: Sequence[str], features: ClipRows) -> None:
         """Put features there; they are written when a shard is full or at `flush`."""
         features = features.to("cpu")
         for row, clip in enumerate(clips):
@@ -173,7 +195,7 @@ class FeatureStore:
         """
         if not self._pending:
             return
-        features = ClipFeatures.cat(list(self._pending.values()))
+        features = self.features.cat(list(self._pending.values()))
         name = uuid.uuid4().hex
         draft = self.folder / f"draft-{name}"
         try:
@@ -197,7 +219,7 @@ class FeatureStore:
         self._pending.clear()
         self.refresh()
 
-    def gather(self, clips: Sequence[str]) -> ClipFeatures:
+    def gather(self, clips: Sequence[str]) -> ClipRows:
         """Read many clips at once.
 
         Args:
@@ -209,7 +231,7 @@ class FeatureStore:
         Raises:
             KeyError: a clip is not there.
         """
-        parts: list[ClipFeatures] = []
+        parts: list[Any] = []
         order: list[int] = []
         by_shard: dict[str, tuple[list[int], list[int]]] = {}
         for position, clip in enumerate(clips):
@@ -227,9 +249,9 @@ class FeatureStore:
                 name: torch.from_numpy(array if array.dtype == bool else array.astype(np.float32))
                 for name, array in arrays.items()
             }
-            parts.append(ClipFeatures(**columns))
+            parts.append(self.features(**columns))
             order += positions
-        return ClipFeatures.cat(parts)[torch.tensor(order).argsort()]
+        return self.features.cat(parts)[torch.tensor(order).argsort()]
 
     def _open(self, shard: str) -> dict[str, np.ndarray]:
         if shard not in self._arrays:
@@ -267,7 +289,7 @@ def _read_index(shard: Path) -> list[str]:
         return []
 
 
-def _refuse_trained(encoder: ClipEncoder) -> None:
+def _refuse_trained(encoder: FrozenEncoder) -> None:
     if not encoder.config.frozen:
         raise ValueError(
             "features of encoders that are trained (frozen=False) go out of date and cannot be "
@@ -275,4 +297,4 @@ def _refuse_trained(encoder: ClipEncoder) -> None:
         )
 
 
-__all__ = ["DTYPES", "SHARD_CLIPS", "FeatureStore", "encoder_fingerprint"]
+__all__ = ["DTYPES", "SHARD_CLIPS", "FeatureStore", "FrozenEncoder", "encoder_fingerprint"]

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from coefvq.types import TeacherOutput
 
-_FIXED = ("logits", "features", "sub_logits")
+_FIXED = ("logits", "features", "sub_logits", "level_logits", "score_std")
+
+_FINITE = ("features", "score_std")
 
 
 def arrays_of(output: TeacherOutput, rows: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def arrays_of(output: TeacherOutput, rows: Sequence[int], dtype: torch.dtype) ->
             arrays[name] = value.detach().cpu()[list(rows)].to(dtype).numpy()
     for name, array in arrays.items():
         # −inf is what masks a class.
-        bad = ~np.isfinite(array) & ~((name != "features") & np.isneginf(array))
+        bad = ~np.isfinite(array) & ~((name not in _FINITE) & np.isneginf(array))
         if bad.any():
             kept = str(dtype).removeprefix("torch.")
             remedy = "write the cache in float32" if kept == "float16" else "look at the teacher"

@@ -3,7 +3,7 @@
 config.json                 what the model is, prompt ids included
 model.safetensors           heads, pooling, projectors
 backbone/                   as transformers' `save_pretrained` writes it, without adapters
-audio/                      Whisper's encoder, the same way
+audio/                      Whisper's encoder, the same way (LMM-VQA: language/, spatial/, motion/)
 adapter_model.safetensors   the adapters, as peft writes them
 adapter_config.json
 """
@@ -27,12 +27,27 @@ from coefvq.modules.mllm.model import MLLM
 from coefvq.modules.pretrained import CONFIG, WEIGHTS, PretrainedMixin, Tokenizer
 
 BACKBONE, AUDIO = "backbone", "audio"
+LANGUAGE, SPATIAL, MOTION = "language", "spatial", "motion"
+FOLDERS = (BACKBONE, AUDIO, LANGUAGE, SPATIAL, MOTION)
 
 
-class MLLMFolder(PretrainedMixin):
-    """Save and load for a module whose `mllm` is the model; mixed in before `nn.Module`."""
+class ModelFolder(PretrainedMixin):
+    """Save and load for a module with models of transformers in it; mixed in before `nn.Module`.
 
-    mllm: MLLM
+    A class that mixes this in says which models have a folder of their own.
+    """
+
+    def _models(self) -> dict[str, tuple[str, PreTrainedModel]]:
+        """By folder: what the names of its weights begin with, and the model."""
+        raise NotImplementedError
+
+    def _adapted(self) -> Any:
+        """Peft's wrapper of the model that has adapters; None: none has."""
+        return None
+
+    def _ours(self) -> tuple[str, ...]:
+        """What names of weights begin with that lie in such a model and are kept by us, too."""
+        return ()
 
     def save_pretrained(
         self,
@@ -55,40 +70,34 @@ class MLLMFolder(PretrainedMixin):
             )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)  # it comes last: until then this is no model
-        for name in (BACKBONE, AUDIO):  # of the model that is replaced
+        for name in FOLDERS:  # of the model that is replaced
             shutil.rmtree(folder / name, ignore_errors=True)
         for name in (ADAPTER, ADAPTER_CONFIG):
             (folder / name).unlink(missing_ok=True)
-        model = self.mllm.backbone.model
-        _save_transformers(model, base_state(model), folder / BACKBONE)
-        if self.mllm.audio is not None:
-            encoder = self.mllm.audio.tower.encoder
-            _save_transformers(encoder, encoder.state_dict(), folder / AUDIO)
-        if self.mllm.adapted:
-            save_adapter(self.mllm.adapted[0], folder)
+        for name, (_, model) in self._models().items():
+            _save_transformers(model, base_state(model), folder / name)
+        if (adapted := self._adapted()) is not None:
+            save_adapter(adapted, folder)
         return super().save_pretrained(folder, tokenizer, metadata, overwrite=overwrite)
 
     def _weights(self) -> dict[str, Tensor]:
         """What is neither transformers' nor peft's, under the names of the whole module."""
-        module = self._module()
+        module, ours = self._module(), self._ours()
         assert isinstance(module, nn.Module)
-        ours = tuple(f"mllm.backbone.model.{path}." for path in self.mllm.backbone.projector_paths)
+        theirs = tuple(prefix for prefix, _ in self._models().values())
         return {
             name: value
             for name, value in module.state_dict().items()
-            if name.startswith(ours) or not name.startswith(("mllm.backbone.", "mllm.audio.tower."))
+            if name.startswith(ours) or not name.startswith(theirs)
         }
 
     def _load_weights(self, folder: str | Path) -> None:
         folder = Path(folder)
-        model = self.mllm.backbone.model
-        names = {name.replace(".base_layer.", "."): name for name in model.state_dict()}
-        _load_transformers(model, folder / BACKBONE, names)
-        if self.mllm.audio is not None:
-            encoder = self.mllm.audio.tower.encoder
-            _load_transformers(encoder, folder / AUDIO, {n: n for n in encoder.state_dict()})
-        if self.mllm.adapted:
-            load_adapter(self.mllm.adapted[0], folder)
+        for part, (_, model) in self._models().items():
+            names = {name.replace(".base_layer.", "."): name for name in model.state_dict()}
+            _load_transformers(model, folder / part, names)
+        if (adapted := self._adapted()) is not None:
+            load_adapter(adapted, folder)
         path, expected = folder / WEIGHTS, self._weights()
         if not path.is_file():
             raise ValueError(f"folder {folder} has no {WEIGHTS}; save the model again")
@@ -109,6 +118,24 @@ class MLLMFolder(PretrainedMixin):
                 f"shape, first {wrong[0]}; save the model again"
             )
         self._module().load_state_dict(given, strict=False)
+
+
+class MLLMFolder(ModelFolder):
+    """Save and load for a module whose `mllm` is the model; mixed in before `nn.Module`."""
+
+    mllm: MLLM
+
+    def _models(self) -> dict[str, tuple[str, PreTrainedModel]]:
+        models = {BACKBONE: ("mllm.backbone.", self.mllm.backbone.model)}
+        if self.mllm.audio is not None:
+            models[AUDIO] = ("mllm.audio.tower.", self.mllm.audio.tower.encoder)
+        return models
+
+    def _adapted(self) -> Any:
+        return self.mllm.adapted[0] if self.mllm.adapted else None
+
+    def _ours(self) -> tuple[str, ...]:
+        return tuple(f"mllm.backbone.model.{path}." for path in self.mllm.backbone.projector_paths)
 
 
 def _save_transformers(model: PreTrainedModel, state: dict[str, Tensor], folder: Path) -> None:
@@ -142,4 +169,4 @@ def _no_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-__all__ = ["AUDIO", "BACKBONE", "MLLMFolder"]
+__all__ = ["AUDIO", "BACKBONE", "LANGUAGE", "MOTION", "SPATIAL", "MLLMFolder", "ModelFolder"]

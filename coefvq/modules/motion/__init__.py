@@ -1,0 +1,1 @@
+"""Temporal encoders: a second of video becomes one vector."""
