@@ -183,7 +183,7 @@ def export_student(
         folder.student,
         tokenizer=data.tokenizer,
         metadata={
-            "task": dataclasses.asdict(data.task),
+            "task": data.task.to_dict(),
             "inputs": dataclasses.asdict(data.inputs),
             "threshold": report["threshold"]["student"],
             "operating_point": report.get("operating_point"),

@@ -12,7 +12,7 @@ from torch import nn
 from coefvq.evaluation.agreement import compute_agreement
 from coefvq.evaluation.collect import Predictions, collect
 from coefvq.evaluation.compute import measure_compute
-from coefvq.evaluation.metrics import compute_metrics, undefined_notes
+from coefvq.evaluation.metrics import compute_metrics, fit_notes, undefined_notes
 from coefvq.evaluation.operating_point import choose_operating_point
 from coefvq.evaluation.pairs import pair_metrics
 from coefvq.evaluation.threshold import choose_threshold
@@ -80,7 +80,11 @@ def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict
 def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[str]:
     """Why a metric of the test split may have no value."""
     first = next(iter(curves.values()))
-    return undefined_notes(first.labels, task, label_mask=first.label_mask)
+    notes = undefined_notes(first.labels, task, label_mask=first.label_mask)
+    for name, found in curves.items():
+        said = fit_notes(found.logits, found.labels, task, label_mask=found.label_mask)
+        notes += [f"{name}: {note}" for note in said]
+    return notes
 
 
 def _pair_metrics(data: Any, found: Predictions) -> dict[str, Any]:

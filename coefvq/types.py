@@ -12,6 +12,7 @@ leaves as logits whose meaning a `TaskSpec` names.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +35,14 @@ class TaskSpec:
             `"regression"` (B,).
         classes: names of the classes or labels, in the order of the logits. Binary: the names of
             0 and 1. Regression: empty.
+        label_range: lowest and highest possible label of a regression, where it is known, for
+            instance (1.0, 5.0) for mean opinion scores.
     """
 
     name: str
     kind: TaskKind
     classes: tuple[str, ...] = ()
+    label_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(TaskKind):
@@ -56,11 +60,41 @@ class TaskSpec:
                 f"{self.kind} task {self.name!r} needs at least two class names, "
                 f"got {len(self.classes)}: {list(self.classes)}"
             )
+        if self.label_range is not None:
+            if self.kind != "regression":
+                raise ValueError(
+                    f"label_range={list(self.label_range)} is for regression, but task "
+                    f"{self.name!r} is {self.kind}; leave it out"
+                )
+            object.__setattr__(self, "label_range", _range(self.label_range))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `TaskSpec(**values)` is the way back.
+
+        Without a range there is no such key: fingerprints of such data stay what they were.
+        """
+        values = dataclasses.asdict(self)
+        if self.label_range is None:
+            del values["label_range"]
+        return values
 
     @property
     def num_outputs(self) -> int:
         """Width of the head: C, L, or 1 for binary and regression (squeezed to (B,))."""
         return len(self.classes) if self.kind in ("multiclass", "multilabel") else 1
+
+
+def _range(given: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in given)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not (low < high and math.isfinite(high - low)):
+        raise ValueError(
+            f"label_range is the lowest and the highest possible score, for instance [1, 5], got "
+            f"{given!r}"
+        )
+    return low, high
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -111,7 +111,7 @@ def fingerprint_of(
         text = sorted(clip.text.items())
         label = None if clip.label is None else repr(clip.label)
         rows.append([clip.id, path, size, text, label, clip.split, clip.group, privileged])
-    content = [asdict(manifest.task), manifest.privileged_names, manifest.log1p, rows]
+    content = [manifest.task.to_dict(), manifest.privileged_names, manifest.log1p, rows]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 

@@ -94,7 +94,7 @@ class Shortform:
     @property
     def fingerprint(self) -> str:
         """Hash of the recipe and its seeds; not of files, whose bytes vary with the encoder."""
-        content = [VERSION, dataclasses.asdict(self.task), CUTS, self.sizes, self.privileged]
+        content = [VERSION, self.task.to_dict(), CUTS, self.sizes, self.privileged]
         content += [dataclasses.asdict(NOISE[self.label_noise])]
         content += [self.seed, self.split_seed, self.pool]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
