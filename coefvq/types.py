@@ -35,8 +35,7 @@ class TaskSpec:
             `"regression"` (B,).
         classes: names of the classes or labels, in the order of the logits. Binary: the names of
             0 and 1. Regression: empty.
-        label_range: lowest and highest possible label of a regression, where it is known, for
-            instance (1.0, 5.0) for mean opinion scores.
+        label_range: lowest and highest possible score of a regression, where it is known.
     """
 
     name: str
@@ -153,6 +152,7 @@ class Clip:
         privileged: raw privileged features by name; NaN where missing.
         split: `"train"`, `"val"` or `"test"`.
         group: clips of one group stay on one side of a split; None: a group of its own.
+        label_std: standard deviation of the opinions behind a score, in its unit; None: unknown.
     """
 
     id: str
@@ -162,6 +162,7 @@ class Clip:
     privileged: Mapping[str, float] = field(default_factory=dict)
     split: str = "train"
     group: str | None = None
+    label_std: float | None = None
 
 
 class Tensors:
@@ -205,6 +206,7 @@ class Batch(Tensors):
         sample_weight: (B,) float32; None: all 1.
         privileged: (B, P) float32, standardised, 0 where missing; None at serving.
         privileged_mask: (B, P) bool, True where the value was observed.
+        label_std: (B,) float32, spread of the opinions behind each score, NaN where unknown.
         views: what is shown of each clip, as `coefvq.data.sampling.view_name` names it; None where
             frames are drawn anew each time.
     """
@@ -221,6 +223,7 @@ class Batch(Tensors):
     sample_weight: Tensor | None = None
     privileged: Tensor | None = None
     privileged_mask: Tensor | None = None
+    label_std: Tensor | None = None
     views: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
@@ -240,6 +243,7 @@ class Batch(Tensors):
             sample_weight=None,
             privileged=None,
             privileged_mask=None,
+            label_std=None,
             views=None,
         )
 
