@@ -46,6 +46,8 @@ def fill_runtime(cfg: DictConfig, data: Any) -> None:
     cfg.runtime.num_privileged = data.num_privileged
     cfg.runtime.vocab_size = data.vocab_size
     cfg.runtime.num_sub_labels = len(getattr(data, "sub_labels", ()))
+    limits = data.task.label_range
+    cfg.runtime.label_range = None if limits is None else list(limits)
 
 
 def tokenizer_of(folder: str | Path) -> Any:

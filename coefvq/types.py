@@ -107,7 +107,7 @@ class InputSpec:
         train_sampling: the same for training, plus `"random_segments"` (one random frame in each
             of F equal segments; needs decoding on the fly).
         frame_size: side of the square that frames are brought to when they are decoded, in pixels.
-        fit: how: `"crop"` (short side, then centre crop), `"squash"` or `"letterbox"`.
+        fit: how: `"crop"` (short side, then centre crop), `"squash"`, `"letterbox"`, `"fragments"`.
         text_fields: manifest columns joined into one text, in this order.
         max_text_length: T, tokens.
         audio: whether sound is read.

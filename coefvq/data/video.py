@@ -17,9 +17,12 @@ from typing import Any
 import av
 import numpy as np
 
+from coefvq.data.fragments import Fragments, fitted
 from coefvq.data.media import Media, Timeline, UnreadableClip
 from coefvq.data.picture import Square
-from coefvq.data.sampling import frames_at, sample_times
+from coefvq.data.sampling import EVAL_POLICIES, frames_at, sample_times
+
+Fit = Square | Fragments
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def decode_frames(
         sampling: policy, see `coefvq.data.sampling.sample_times`.
         size: side of the square output in pixels.
         fit: how a picture becomes a square: `"crop"` (short side to `size`, then the centre),
-            `"squash"`, or `"letterbox"` (long side to `size`, black bars).
+            `"squash"`, `"letterbox"` (long side to `size`, black bars), or `"fragments"` (patches
+            at native resolution, see `coefvq.data.fragments`).
         rng: for random policies.
 
     Returns:
@@ -119,7 +123,9 @@ def frames_of(
     present = ticks[ticks < line.end + line.frame_ticks] if line.truncated else ticks
     wanted = visible[frames_at(present, visible, line.frame_ticks)].tolist()
 
-    square = Square(size, fit, float(media.video.sample_aspect_ratio or 0) or 1.0)
+    aspect = float(media.video.sample_aspect_ratio or 0) or 1.0
+    # A policy without chance shows the same pixels every time, whoever hands in a generator.
+    square = fitted(size, fit, aspect, None if sampling in EVAL_POLICIES else rng)
     found: dict[int, np.ndarray] = {}
     if shortcuts and line.trusted:
         _decode_runs(media, line, wanted, square, found)
@@ -165,7 +171,11 @@ def _runs(line: Timeline, wanted: list[int]) -> list[tuple[int, int]]:
 
 
 def _decode_runs(
-    media: Media, line: Timeline, wanted: list[int], square: Square, found: dict[int, np.ndarray]
+    media: Media,
+    line: Timeline,
+    wanted: list[int],
+    square: Fit,
+    found: dict[int, np.ndarray],
 ) -> None:
     context = _prepare(media)
     asked = set(wanted)
@@ -183,16 +193,18 @@ def _decode_runs(
     context.skip_frame = "DEFAULT"
 
 
-def _keep(
-    pictures: list[Any], asked: set[int], square: Square, found: dict[int, np.ndarray]
-) -> None:
+def _keep(pictures: list[Any], asked: set[int], square: Fit, found: dict[int, np.ndarray]) -> None:
     for picture in pictures:
         if picture.pts in asked and not picture.is_corrupt:
             found[picture.pts] = square(picture)
 
 
 def _decode_all(
-    media: Media, line: Timeline, wanted: list[int], square: Square, found: dict[int, np.ndarray]
+    media: Media,
+    line: Timeline,
+    wanted: list[int],
+    square: Fit,
+    found: dict[int, np.ndarray],
 ) -> None:
     """Decode from the start; a moment gets the last picture that was shown by then."""
     context = _prepare(media)

@@ -11,8 +11,8 @@ is downloaded here; read each set's terms before you use it.
     lsvq         labels_train_test.csv, labels_test_1080p.csv      github.com/baidut/PatchVQ
 
 Names of files and columns were taken from public code that reads them, not from the files; one
-whose columns are others is refused with a sentence that names both. Ranges are those of the scales that
-raters used. None of the sets names contents that repeat, so each clip is a group of its
+whose columns are others is refused with a sentence that names both. Ranges are those of the
+scales that raters used. None of the sets names contents that repeat, so each clip is a group of its
 own; for LSVQ, several clips may have been cut from one recording, which its labels don't say.
 """
 
