@@ -187,6 +187,7 @@ def export_student(
             "inputs": dataclasses.asdict(data.inputs),
             "threshold": report["threshold"]["student"],
             "operating_point": report.get("operating_point"),
+            "score_calibration": report.get("score_calibration"),
         },
         overwrite=True,
     )
@@ -207,7 +208,7 @@ def _finish(
         "task": data.task.name,
         "task_kind": data.task.kind,
         "seed": cfg.seed,
-        "notes": undefined_notes_of(curves, data.task),
+        "notes": [*report.get("notes", []), *undefined_notes_of(curves, data.task)],
         "data": description,
         "skipped_clips": description.pop("skipped"),
         "data_fingerprint": data.fingerprint,

@@ -15,6 +15,8 @@ from coefvq.evaluation.compute import measure_compute
 from coefvq.evaluation.metrics import compute_metrics, fit_notes, undefined_notes
 from coefvq.evaluation.operating_point import choose_operating_point
 from coefvq.evaluation.pairs import pair_metrics
+from coefvq.evaluation.score_calibration import calibrate_scores
+from coefvq.evaluation.scores import checked
 from coefvq.evaluation.threshold import choose_threshold
 from coefvq.teacher_outputs import TeacherSupply
 from coefvq.types import TaskSpec
@@ -31,7 +33,8 @@ def score(
 
     Returns:
         The report's `test` and `threshold` parts, for pairs also `pairs` and `compute`, for a
-        stated precision `operating_point`; and the test predictions by name.
+        stated precision `operating_point`, for scores with a range `score_calibration`; and the
+        test predictions by name.
     """
     models: dict[str, Any] = {}
     if teacher is not None:
@@ -52,6 +55,8 @@ def score(
                 val.logits, val.labels, cfg.at_precision, label_mask=val.label_mask
             )
             report["operating_point"] = point.to_dict()
+        if name == "student" and data.task.label_range is not None:
+            report |= _score_calibration(val, data.task)
     if hasattr(data, "sub_labels"):
         report["pairs"] = {name: _pair_metrics(data, found) for name, found in curves.items()}
         report["compute"] = _compute(cfg, data, teacher, student, device)
@@ -64,6 +69,16 @@ def score(
             teacher_threshold=report["threshold"]["teacher"],
         )
     return report, curves
+
+
+def _score_calibration(val: Predictions, task: TaskSpec) -> dict[str, Any]:
+    """How scores are shown; or a note that says why they get no unit."""
+    logits, labels = checked(val.logits, val.labels, task, val.label_mask)
+    try:
+        found = calibrate_scores(logits.numpy(), labels.numpy(), task.label_range)
+    except ValueError as error:
+        return {"notes": [f"the student's scores get no unit: {error}"]}
+    return {"score_calibration": found.to_dict()}
 
 
 def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict[str, float]:

@@ -47,8 +47,8 @@ def check(cfg):
 
 
 def test_all_recipes_are_found():
-    assert RECIPES == ["cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd", "matchlite",
-                       "matchlm", "matchlm2lite", "pfd", "relational_kd", "self_distillation",
+    assert RECIPES == ["blind_quality", "cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd",
+                       "matchlite", "matchlm", "matchlm2lite", "pfd", "relational_kd", "self_distillation",
                        "supervised", "teacher"]  # fmt: skip
 
 

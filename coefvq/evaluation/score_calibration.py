@@ -128,8 +128,8 @@ def calibrate_scores(
         raise ValueError(f"the coverage of an interval is between 0 and 1, got {coverage}")
     if np.ptp(scores) == 0:
         raise ValueError(
-            f"the model gives every validation clip the score {scores[0]:g}; train it better before "
-            "its scores are given a unit"
+            f"the model gives every validation clip the score {scores[0]:g}; train it better "
+            "before its scores are given a unit"
         )
     low, high = (float(end) for end in label_range)
     kind, parameters = _fit(scores, labels)
