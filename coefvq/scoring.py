@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from coefvq.evaluation.compute import measure_compute
 from coefvq.evaluation.metrics import compute_metrics, fit_notes, undefined_notes
 from coefvq.evaluation.operating_point import choose_operating_point
 from coefvq.evaluation.pairs import pair_metrics
+from coefvq.evaluation.quality_splits import Spread, metrics_by_group, metrics_over_subsets
 from coefvq.evaluation.score_calibration import calibrate_scores
 from coefvq.evaluation.scores import checked
 from coefvq.evaluation.threshold import choose_threshold
@@ -92,6 +95,33 @@ def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict
     )
 
 
+def vqa_protocol(found: Predictions, data: Any, split: str, count: int) -> dict[str, Any]:
+    """A fixed model's scores over subsets of a split's contents, and within each content.
+
+    Clips without a group are contents of their own. The two parts are `subsets`, each metric's
+    median and 95 % range, and `contents`, metrics of contents of at least three clips.
+    """
+    groups = {clip.id: clip.group or f"clip {clip.id}" for clip in data.splits[split]}
+    scores, labels = checked(found.logits, found.labels, data.task, found.label_mask)
+    mask = [True] * len(found.ids) if found.label_mask is None else found.label_mask.tolist()
+    named = [groups[name] for name, counts in zip(found.ids, mask, strict=True) if counts]
+    columns = scores.numpy(), labels.numpy()
+    spread = metrics_over_subsets(*columns, named, count, label_range=data.task.label_range)
+    return {
+        "subsets": {name: dataclasses.asdict(value) for name, value in spread.items()},
+        "contents": metrics_by_group(*columns, named),
+    }
+
+
+def vqa_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """What to print of `protocol=vqa`."""
+    for name, found in result.get("vqa", {}).items():
+        yield f"{name}: median [95 % range] over resampled subsets of whole contents, model fixed"
+        for key in ("srcc", "plcc", "krcc", "rmse"):
+            spread = Spread(**found["subsets"][key])
+            yield f"  {key.upper():<5} {spread.line()}  ({spread.n} subsets)"
+
+
 def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[str]:
     """Why a metric of the test split may have no value."""
     first = next(iter(curves.values()))
@@ -138,4 +168,4 @@ def _compute(
     return found
 
 
-__all__ = ["metrics_of", "score", "undefined_notes_of"]
+__all__ = ["metrics_of", "score", "undefined_notes_of", "vqa_lines", "vqa_protocol"]

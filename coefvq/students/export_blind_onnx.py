@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from coefvq.modules.fragments import FragmentProcessor
+from coefvq.modules.vision import ConvEncoder
 from coefvq.students.blind_quality import BlindQuality
 from coefvq.students.export_onnx import need_onnx, write_graph
 
@@ -25,7 +26,10 @@ class _QualityGraph(nn.Module):
 
 
 def export_blind_onnx(model: BlindQuality, folder: str | Path, frame_size: int) -> Path:
-    """Write `quality.onnx`; the numbers of clips and of frames are left open.
+    """Write `quality.onnx`; the number of frames is left open, and of clips with a `ConvEncoder`.
+
+    A Swin is exported for one clip at a time (B = 1): the exporter cannot follow its windows
+    through two open axes.
 
     Inputs: `frames` (B, F, 3, frame_size, frame_size) uint8 RGB as `coefvq.data.reader` gives them
     under the model's own `InputSpec`, and `frame_mask` (B, F) bool. Output: `scores` (B,), raw: the
@@ -48,13 +52,16 @@ def export_blind_onnx(model: BlindQuality, folder: str | Path, frame_size: int) 
     need_onnx()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shape = (2, 3, 3, frame_size, frame_size)  # neither 1, which the exporter would keep for good
+    clips = 2 if isinstance(model.vision, ConvEncoder) else 1
+    shape = (clips, 3, 3, frame_size, frame_size)
     frames = torch.randint(0, 256, shape, dtype=torch.uint8)
-    if not isinstance(model.frames, FragmentProcessor):
-        model.frames(frames)  # refuses frames that are too small
-    batch, count = torch.export.Dim("batch", min=1), torch.export.Dim("frames", min=2)
-    dynamic = ({0: batch, 1: count}, {0: batch, 1: count})
-    example = (frames, torch.ones(2, 3, dtype=torch.bool))
+    model.frames(frames)  # refuses frames that the model cannot read
+    # An axis that is 1 in the example would be kept at 1.
+    axes: dict[int, Any] = {1: torch.export.Dim("frames", min=2)}
+    if clips > 1:
+        axes[0] = torch.export.Dim("batch", min=1)
+    dynamic = (dict(axes), dict(axes))
+    example = (frames, torch.ones(clips, 3, dtype=torch.bool))
     write_graph(
         _QualityGraph(model).eval(), example, ("frames", "frame_mask"), ("scores",),
         folder / FILE, dynamic,
