@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from coefvq.modules.vision import ConvEncoder
+from coefvq.modules.vision import SwinEncoder
 from coefvq.students.blind_quality import BlindQuality
 from coefvq.students.export_onnx import need_onnx, write_graph
 
@@ -52,7 +53,11 @@ def export_blind_onnx(model: BlindQuality, folder: str | Path, frame_size: int) 
     need_onnx()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    clips = 2 if isinstance(model.vision, ConvEncoder) else 1
+    model = copy.deepcopy(model)
+    if isinstance(model.vision, SwinEncoder):
+        # The exporter loses the memory layout of fused attention where an axis is left open.
+        model.vision.swin.set_attn_implementation("eager")
+    clips = 1 if isinstance(model.vision, SwinEncoder) else 2
     shape = (clips, 3, 3, frame_size, frame_size)
     frames = torch.randint(0, 256, shape, dtype=torch.uint8)
     model.frames(frames)  # refuses frames that the model cannot read
