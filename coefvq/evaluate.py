@@ -14,7 +14,12 @@ from coefvq import config
 
 
 def evaluate(
-    run: str | Path, *, split: str = "test", overrides: list[str] | None = None
+    run: str | Path,
+    *,
+    split: str = "test",
+    overrides: list[str] | None = None,
+    protocol: str = "report",
+    splits: int = 10,
 ) -> dict[str, Any]:
     """Score a run's exported student, and its teacher, on one split of its data or of others.
 
@@ -24,6 +29,11 @@ def evaluate(
         run: a finished run's folder.
         split: `"test"` or `"val"`.
         overrides: config overrides such as `data.seed=7`, to score on other data.
+        protocol: `"report"`, or `"vqa"` for quality scores: adds `vqa`, medians and 95 % ranges of
+            SRCC, PLCC, KRCC and RMSE over resampled subsets of the clips, whole contents each, and
+            the same within contents (`coefvq.evaluation.quality_splits`). One model is tested
+            again and again; training anew on each split is `coefvq.compare` with several seeds.
+        splits: subsets of `protocol="vqa"`.
 
     Returns:
         The report's form: `{split: {student: {...}, teacher: {...}, agreement: {...}}, …}`.
@@ -40,7 +50,7 @@ def evaluate(
     from coefvq.evaluation.collect import collect
     from coefvq.prepare import prepared_data
     from coefvq.runs import RunFolder
-    from coefvq.scoring import metrics_of
+    from coefvq.scoring import metrics_of, vqa_protocol
     from coefvq.students.load import load_student
     from coefvq.teacher_training import get_teacher
     from coefvq.teachers.calibrated import CalibratedTeacher, Calibration
@@ -51,6 +61,8 @@ def evaluate(
         raise ValueError(f"run={run} has no report.json, so it is not a finished run; give one")
     if split not in ("test", "val"):
         raise ValueError(f"split is test or val, got {split!r}")
+    if protocol not in ("report", "vqa"):
+        raise ValueError(f"protocol is report or vqa, got {protocol!r}")
     engine.quiet()
     report = json.loads(folder.report.read_text(encoding="utf-8"))
     cfg = OmegaConf.load(folder.config)
@@ -68,6 +80,11 @@ def evaluate(
             f"run={run} answers task {report['task']!r} ({stored['kind']}, {stored['classes']}), "
             f"but the overrides give {data.task.name!r} ({data.task.kind}, "
             f"{list(data.task.classes)}); give data with the run's own classes"
+        )
+    if protocol == "vqa" and data.task.kind != "regression":
+        raise ValueError(
+            f"protocol=vqa is for quality scores, but run={run} answers a {data.task.kind} task; "
+            "leave protocol out"
         )
     gpu = cfg.trainer.accelerator not in ("cpu", "mps") and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
@@ -87,6 +104,8 @@ def evaluate(
         found = collect(model, loader(), device=device)
         logits[name] = found.logits
         result[split][name] = metrics_of(found, data.task, report["threshold"][name])
+        if protocol == "vqa":
+            result.setdefault("vqa", {})[name] = vqa_protocol(found, data, split, splits)
     if len(logits) == 2:
         result[split]["agreement"] = compute_agreement(
             logits["student"],
@@ -119,16 +138,21 @@ def _main(cfg: DictConfig) -> None:
 
         from coefvq.evaluation.report import plain, terminal_table
         from coefvq.files import write_json
+        from coefvq.scoring import vqa_lines
 
         overrides = [str(word) for word in cfg.overrides]
-        result = evaluate(cfg.run, split=cfg.split, overrides=overrides)
-        out = Path(cfg.out or Path(cfg.run) / f"evaluation-{cfg.split}.json")
+        words = {"split": cfg.split, "protocol": cfg.protocol, "splits": cfg.splits}
+        result = evaluate(cfg.run, overrides=overrides, **words)
+        name = f"evaluation-{cfg.split}" + ("" if cfg.protocol == "report" else f"-{cfg.protocol}")
+        out = Path(cfg.out or Path(cfg.run) / f"{name}.json")
         if out.exists() and json.loads(out.read_text(encoding="utf-8")) != plain(result):
             raise ValueError(f"{out} exists and holds other numbers; give another name with out=")
         write_json(out, plain(result))
         Console().print(
             terminal_table(result | {"test": result[cfg.split], "paths": {"json": out}})
         )
+        for line in vqa_lines(result):
+            print(line)
 
 
 if __name__ == "__main__":

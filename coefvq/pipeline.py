@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import resource
 import shlex
@@ -190,10 +189,11 @@ def export_student(
         folder.student,
         tokenizer=data.tokenizer,
         metadata={
-            "task": dataclasses.asdict(data.task),
+            "task": data.task.to_dict(),
             "inputs": data.inputs.to_dict(),
             "threshold": report["threshold"]["student"],
             "operating_point": report.get("operating_point"),
+            "score_calibration": report.get("score_calibration"),
         },
         overwrite=True,
     )
@@ -232,7 +232,7 @@ def _finish(
         "task": data.task.name,
         "task_kind": data.task.kind,
         "seed": cfg.seed,
-        "notes": undefined_notes_of(curves, data.task),
+        "notes": [*report.get("notes", []), *undefined_notes_of(curves, data.task)],
         "data": description,
         "skipped_clips": description.pop("skipped"),
         "data_fingerprint": data.fingerprint,

@@ -1,4 +1,7 @@
-"""`python -m coefvq.predict model=…/student clips=folder out=scores.parquet`: score any clips."""
+"""`python -m coefvq.predict model=…/student clips=folder out=scores.parquet`: score any clips.
+
+A quality model also compares two files: `compare=a.mp4,b.mp4`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from coefvq import config
 from coefvq.prediction_parts import PART, Parts, check_out
+from coefvq.score_columns import calibration_of, score_columns, shown_lines
 from coefvq.types import Clip, InputSpec, TaskSpec
 
 
@@ -90,39 +93,8 @@ def predict(
         parts.add(pandas.DataFrame(rows))
     # Without a readable clip there would be no score columns, or they would come last.
     width = (0,) if task.num_outputs == 1 else (0, task.num_outputs)
-    names = score_columns(torch.zeros(width), task, metadata["threshold"])
+    names = score_columns(torch.zeros(width), task, metadata["threshold"], calibration_of(metadata))
     return parts.finish(["id", "path", *names, "problem"])
-
-
-def score_columns(logits: Tensor, task: TaskSpec, threshold: Any) -> dict[str, list]:
-    """Turn logits into a table's columns.
-
-    Args:
-        logits: (N,), (N, C) or (N, L), see `TaskSpec`.
-        task: what they mean.
-        threshold: chosen on validation clips: a number for binary, L numbers for multilabel.
-
-    Returns:
-        Binary: `probability` of the second class and `prediction`. Multiclass: `p_<class>` and
-        `prediction`. Multilabel: `p_<label>` and `prediction`, the labels joined by `|`.
-        Regression: `score`.
-    """
-    if task.kind == "regression":
-        return {"score": logits.tolist()}
-    if task.kind == "binary":
-        p = logits.sigmoid()
-        names = [task.classes[int(x >= threshold)] for x in p]
-        return {"probability": p.tolist(), "prediction": names}
-    p = logits.softmax(-1) if task.kind == "multiclass" else logits.sigmoid()
-    columns = {f"p_{name}": p[:, i].tolist() for i, name in enumerate(task.classes)}
-    if task.kind == "multiclass":
-        names = [task.classes[int(i)] for i in p.argmax(-1)]
-    else:
-        chosen = p >= torch.as_tensor(threshold)
-        names = [
-            "|".join(n for n, on in zip(task.classes, row, strict=True) if on) for row in chosen
-        ]
-    return columns | {"prediction": names}
 
 
 def _score(
@@ -152,7 +124,7 @@ def _score(
     if samples:
         with torch.no_grad():
             logits = student(collate(samples).to(device).public()).logits.float().cpu()
-        columns = score_columns(logits, task, metadata["threshold"])
+        columns = score_columns(logits, task, metadata["threshold"], calibration_of(metadata))
     place = {sample.id: i for i, sample in enumerate(samples)}
     for clip in clips:
         values = {k: v[place[clip.id]] for k, v in columns.items()} if clip.id in place else {}
@@ -195,12 +167,32 @@ def _table(words: dict[str, Any], audit: float, audit_seed: int) -> pandas.DataF
     return predict(model, clips, **words)
 
 
+def listed(word: str) -> str:
+    """Turn `compare=a.mp4,b.mp4` into a list, which Hydra would take for a sweep.
+
+    >>> listed("compare=a.mp4,b c.mp4"), listed("batch_size=2")
+    ('compare=["a.mp4","b c.mp4"]', 'batch_size=2')
+    """
+    name, _, value = word.partition("=")
+    if name != "compare" or value.startswith("[") or value == "null":
+        return word
+    files = ",".join('"' + part.replace('"', '\\"') + '"' for part in value.split(","))
+    return f"compare=[{files}]"
+
+
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="predict")
 def _main(cfg: DictConfig) -> None:
     with config.one_sentence():
         words = {str(k): v for k, v in cfg.items()}
         if words.pop("query") is not None or cfg.candidate is not None:
             print(_pair_line(cfg))
+            return
+        if words.pop("compare") is not None:
+            from coefvq.predict_compare import compare_files
+
+            if cfg.clips is not None:
+                raise ValueError("give compare=, two video files, or clips=, not both")
+            print(compare_files(cfg.model, cfg.compare, device=pick_device(cfg.device)).lines())
             return
         for name in ("candidate", "query_text", "candidate_text"):
             del words[name]
@@ -216,10 +208,13 @@ def _main(cfg: DictConfig) -> None:
         except KeyboardInterrupt:
             print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
             raise SystemExit(130) from None
+        for line in shown_lines(table):
+            print(line)
         bad = int((table["problem"] != "").sum())
         print(f"{len(table)} clips in {out}" + (f", {bad} of them unreadable" if bad else ""))
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = [listed(word) for word in sys.argv[1:]]
     config.read_words()
     _main()

@@ -15,8 +15,9 @@ from rich.progress import Progress
 from coefvq.cascade_folder import POLICY, Cascade, load_cascade
 from coefvq.cascade_inference import Answer, answer_clips, probability_of
 from coefvq.data.clip_list import list_clips
-from coefvq.predict import pick_device, score_columns
+from coefvq.predict import pick_device
 from coefvq.prediction_parts import PART, Parts, check_out
+from coefvq.score_columns import score_columns
 from coefvq.types import TaskSpec
 
 
@@ -49,7 +50,7 @@ def predict_cascade(
 
     Returns:
         Columns id, path, route (`light` or `heavy`), reason, the final scores (see
-        `coefvq.predict.score_columns`), the same of the light and, where it was asked, of the heavy
+        `coefvq.score_columns.score_columns`), the same of the light and, where it was asked, of the heavy
         model uncalibrated with a prefix, uncertainty, audited, audit_probability, seconds, problem.
 
     Raises:

@@ -46,9 +46,10 @@ def fill_runtime(cfg: DictConfig, data: Any) -> None:
     cfg.runtime.num_privileged = data.num_privileged
     cfg.runtime.vocab_size = data.vocab_size
     cfg.runtime.num_sub_labels = len(getattr(data, "sub_labels", ()))
-    scores = getattr(data.task, "label_range", None)
-    if scores is not None:
-        cfg.runtime.score_low, cfg.runtime.score_high = scores
+    limits = data.task.label_range
+    cfg.runtime.label_range = None if limits is None else list(limits)
+    if limits is not None:
+        cfg.runtime.score_low, cfg.runtime.score_high = limits
 
 
 def tokenizer_of(folder: str | Path) -> Any:

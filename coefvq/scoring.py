@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,9 +14,12 @@ from torch import nn
 from coefvq.evaluation.agreement import compute_agreement
 from coefvq.evaluation.collect import Predictions, collect
 from coefvq.evaluation.compute import measure_compute
-from coefvq.evaluation.metrics import compute_metrics, undefined_notes
+from coefvq.evaluation.metrics import compute_metrics, fit_notes, undefined_notes
 from coefvq.evaluation.operating_point import choose_operating_point
 from coefvq.evaluation.pairs import pair_metrics
+from coefvq.evaluation.quality_splits import Spread, metrics_by_group, metrics_over_subsets
+from coefvq.evaluation.score_calibration import calibrate_scores
+from coefvq.evaluation.scores import checked
 from coefvq.evaluation.threshold import choose_threshold
 from coefvq.teacher_outputs import TeacherSupply
 from coefvq.types import TaskSpec
@@ -31,8 +36,8 @@ def score(
 
     Returns:
         The report's `test` and `threshold` parts, for pairs also `pairs` and `compute`, for a
-        stated precision `operating_point`; and by name the predictions of the test and of the
-        validation clips.
+        stated precision `operating_point`, for scores with a range `score_calibration`; and by
+        name the predictions of the test and of the validation clips.
     """
     models: dict[str, Any] = {}
     if teacher is not None:
@@ -54,6 +59,8 @@ def score(
                 val.logits, val.labels, cfg.at_precision, label_mask=val.label_mask
             )
             report["operating_point"] = point.to_dict()
+        if name == "student" and data.task.label_range is not None:
+            report |= _score_calibration(val, data.task)
     if hasattr(data, "sub_labels"):
         report["pairs"] = {name: _pair_metrics(data, found) for name, found in curves.items()}
         report["compute"] = _compute(cfg, data, teacher, student, device)
@@ -68,6 +75,16 @@ def score(
     return report, curves, held
 
 
+def _score_calibration(val: Predictions, task: TaskSpec) -> dict[str, Any]:
+    """How scores are shown; or a note that says why they get no unit."""
+    logits, labels = checked(val.logits, val.labels, task, val.label_mask)
+    try:
+        found = calibrate_scores(logits.numpy(), labels.numpy(), task.label_range)
+    except ValueError as error:
+        return {"notes": [f"the student's scores get no unit: {error}"]}
+    return {"score_calibration": found.to_dict()}
+
+
 def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict[str, float]:
     """The task's metrics of some predictions."""
     return compute_metrics(
@@ -79,10 +96,41 @@ def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict
     )
 
 
+def vqa_protocol(found: Predictions, data: Any, split: str, count: int) -> dict[str, Any]:
+    """A fixed model's scores over subsets of a split's contents, and within each content.
+
+    Clips without a group are contents of their own. The two parts are `subsets`, each metric's
+    median and 95 % range, and `contents`, metrics of contents of at least three clips.
+    """
+    groups = {clip.id: clip.group or f"clip {clip.id}" for clip in data.splits[split]}
+    scores, labels = checked(found.logits, found.labels, data.task, found.label_mask)
+    mask = [True] * len(found.ids) if found.label_mask is None else found.label_mask.tolist()
+    named = [groups[name] for name, counts in zip(found.ids, mask, strict=True) if counts]
+    columns = scores.numpy(), labels.numpy()
+    spread = metrics_over_subsets(*columns, named, count, label_range=data.task.label_range)
+    return {
+        "subsets": {name: dataclasses.asdict(value) for name, value in spread.items()},
+        "contents": metrics_by_group(*columns, named),
+    }
+
+
+def vqa_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """What to print of `protocol=vqa`."""
+    for name, found in result.get("vqa", {}).items():
+        yield f"{name}: median [95 % range] over resampled subsets of whole contents, model fixed"
+        for key in ("srcc", "plcc", "krcc", "rmse"):
+            spread = Spread(**found["subsets"][key])
+            yield f"  {key.upper():<5} {spread.line()}  ({spread.n} subsets)"
+
+
 def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[str]:
     """Why a metric of the test split may have no value."""
     first = next(iter(curves.values()))
-    return undefined_notes(first.labels, task, label_mask=first.label_mask)
+    notes = undefined_notes(first.labels, task, label_mask=first.label_mask)
+    for name, found in curves.items():
+        said = fit_notes(found.logits, found.labels, task, label_mask=found.label_mask)
+        notes += [f"{name}: {note}" for note in said]
+    return notes
 
 
 def _pair_metrics(data: Any, found: Predictions) -> dict[str, Any]:
@@ -121,4 +169,4 @@ def _compute(
     return found
 
 
-__all__ = ["metrics_of", "score", "undefined_notes_of"]
+__all__ = ["metrics_of", "score", "undefined_notes_of", "vqa_lines", "vqa_protocol"]

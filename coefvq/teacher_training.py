@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -133,8 +132,8 @@ def _find_or_train(
             tokenizer=data.tokenizer,
             metadata={
                 "classes": list(data.task.classes),
-                "task": dataclasses.asdict(data.task),
-                "inputs": dataclasses.asdict(data.inputs),
+                "task": data.task.to_dict(),
+                "inputs": data.inputs.to_dict(),
                 "privileged": data.normalizer and data.normalizer.to_dict(),
             },
             overwrite=True,  # what is there is the rest of a save that was killed

@@ -12,6 +12,7 @@ leaves as logits whose meaning a `TaskSpec` names.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +35,13 @@ class TaskSpec:
             `"regression"` (B,).
         classes: names of the classes or labels, in the order of the logits. Binary: the names of
             0 and 1. Regression: empty.
+        label_range: lowest and highest possible score of a regression, where it is known.
     """
 
     name: str
     kind: TaskKind
     classes: tuple[str, ...] = ()
+    label_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(TaskKind):
@@ -56,11 +59,41 @@ class TaskSpec:
                 f"{self.kind} task {self.name!r} needs at least two class names, "
                 f"got {len(self.classes)}: {list(self.classes)}"
             )
+        if self.label_range is not None:
+            if self.kind != "regression":
+                raise ValueError(
+                    f"label_range={list(self.label_range)} is for regression, but task "
+                    f"{self.name!r} is {self.kind}; leave it out"
+                )
+            object.__setattr__(self, "label_range", _range(self.label_range))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `TaskSpec(**values)` is the way back.
+
+        Without a range there is no such key: fingerprints of such data stay what they were.
+        """
+        values = dataclasses.asdict(self)
+        if self.label_range is None:
+            del values["label_range"]
+        return values
 
     @property
     def num_outputs(self) -> int:
         """Width of the head: C, L, or 1 for binary and regression (squeezed to (B,))."""
         return len(self.classes) if self.kind in ("multiclass", "multilabel") else 1
+
+
+def _range(given: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in given)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not (low < high and math.isfinite(high - low)):
+        raise ValueError(
+            f"label_range is the lowest and the highest possible score, for instance [1, 5], got "
+            f"{given!r}"
+        )
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -74,7 +107,7 @@ class InputSpec:
         train_sampling: the same for training, plus `"random_segments"` (one random frame in each
             of F equal segments; needs decoding on the fly).
         frame_size: side of the square that frames are brought to when they are decoded, in pixels.
-        fit: how: `"crop"` (short side, then centre crop), `"squash"` or `"letterbox"`.
+        fit: how: `"crop"` (short side, then centre crop), `"squash"`, `"letterbox"`, `"fragments"`.
         text_fields: manifest columns joined into one text, in this order.
         max_text_length: T, tokens.
         audio: whether sound is read.
@@ -143,6 +176,7 @@ class Clip:
         privileged: raw privileged features by name; NaN where missing.
         split: `"train"`, `"val"` or `"test"`.
         group: clips of one group stay on one side of a split; None: a group of its own.
+        label_std: standard deviation of the opinions behind a score, in its unit; None: unknown.
     """
 
     id: str
@@ -152,6 +186,7 @@ class Clip:
     privileged: Mapping[str, float] = field(default_factory=dict)
     split: str = "train"
     group: str | None = None
+    label_std: float | None = None
 
 
 class Tensors:
@@ -195,6 +230,7 @@ class Batch(Tensors):
         sample_weight: (B,) float32; None: all 1.
         privileged: (B, P) float32, standardised, 0 where missing; None at serving.
         privileged_mask: (B, P) bool, True where the value was observed.
+        label_std: (B,) float32, spread of the opinions behind each score, NaN where unknown.
         views: what is shown of each clip, as `coefvq.data.sampling.view_name` names it; None where
             frames are drawn anew each time.
         motion: (B, F, K, 3, h, w) uint8 RGB, the chunk of video around each frame; `frame_mask`
@@ -213,6 +249,7 @@ class Batch(Tensors):
     sample_weight: Tensor | None = None
     privileged: Tensor | None = None
     privileged_mask: Tensor | None = None
+    label_std: Tensor | None = None
     views: tuple[str, ...] | None = None
     motion: Tensor | None = None
 
@@ -233,6 +270,7 @@ class Batch(Tensors):
             sample_weight=None,
             privileged=None,
             privileged_mask=None,
+            label_std=None,
             views=None,
         )
 

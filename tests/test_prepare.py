@@ -26,9 +26,11 @@ def test_what_only_the_data_know_is_filled_in(prepared):
     assert dict(cfg.runtime) == {
         "task": "binary", "num_outputs": 1, "num_privileged": data.num_privileged,
         "vocab_size": len(data.tokenizer), "num_sub_labels": 0,
+        "label_range": None,
         "student_width": None, "teacher_width": None,
     }  # fmt: skip
     assert prepared("data.task=level")[0].runtime.num_outputs == 3
+    assert prepared("data.task=quality")[0].runtime.label_range == [1.0, 5.0]
 
 
 def test_data_keep_their_own_tokenizer_where_it_is_the_models(prepared, finished_run):

@@ -47,9 +47,10 @@ def check(cfg):
 
 
 def test_all_recipes_are_found():
-    assert RECIPES == ["cpfd", "feature_kd", "ha_pfd", "label_smoothing", "lmm_vqa", "lmm_vqa_kd",
-                       "logit_kd", "matchlite", "matchlm", "matchlm2lite", "pfd", "relational_kd", "self_distillation",
-                       "supervised", "teacher"]  # fmt: skip
+    assert RECIPES == ["blind_quality", "cpfd", "feature_kd", "ha_pfd", "label_smoothing",
+                       "lmm_vqa", "lmm_vqa_kd", "logit_kd", "matchlite", "matchlm",
+                       "matchlm2lite", "pfd", "relational_kd", "self_distillation", "supervised",
+                       "teacher"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -72,9 +73,10 @@ def test_a_recipe_is_a_sentence_without_targets(name):
     [f"{g}={o}" for g, options in GROUPS.items() if g not in ("table",) for o in options],
 )
 def test_every_option_composes_with_a_recipe(choice):
-    """Those of pairs with the recipe of pairs, all others with CPFD."""
+    """Those of pairs and of quality with a recipe of theirs, all others with CPFD."""
     words = ["data.train=x.csv"] if choice in ("data=manifest", "data=pairs") else []
     recipe = "matchlm2lite" if "match" in choice or "pair" in choice else "cpfd"
+    recipe = "blind_quality" if "blind" in choice else recipe  # without an X-VLM for a teacher
     check(compose(f"+recipe={recipe}", choice, *words))
 
 

@@ -59,3 +59,17 @@ def test_a_task_that_makes_no_sense_is_refused():
 def test_mel_frames_follow_from_the_seconds():
     assert InputSpec(audio_seconds=2.0, sample_rate=16_000, hop_length=160).mel_frames == 200
     assert InputSpec(text_fields=["a", "b"]).text_fields == ("a", "b")
+
+
+def test_the_range_of_a_regression():
+    spec = TaskSpec("mos", "regression", label_range=[1, 5])
+    assert spec.label_range == (1.0, 5.0) and TaskSpec(**spec.to_dict()) == spec
+    # Without one, fingerprints stay what they were before there were ranges.
+    assert TaskSpec("t", "regression").to_dict() == {
+        "name": "t", "kind": "regression", "classes": (),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"label_range=.* is for regression, but task 't'"):
+        TaskSpec("t", "binary", ("a", "b"), label_range=(0, 1))
+    for bad in ([5, 1], [1], "ab", [0, float("inf")], 3):
+        with pytest.raises(ValueError, match="lowest and the highest possible score"):
+            TaskSpec("t", "regression", label_range=bad)

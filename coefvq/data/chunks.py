@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from coefvq.data.fragments import Fragments
 from coefvq.data.media import Timeline
 from coefvq.data.picture import Square
 from coefvq.data.sampling import chunk_times, frame_on_screen
@@ -72,7 +73,7 @@ class Pictures:
         frames: the moments that are wanted as frames.
     """
 
-    def __init__(self, square: Square, frames: set[int]) -> None:
+    def __init__(self, square: Square | Fragments, frames: set[int]) -> None:
         self.square, self.frames = square, frames
         self.motion: Square | None = None
         self.in_chunks: set[int] = set()
@@ -86,7 +87,8 @@ class Pictures:
         frame = self.square(picture) if tick in self.frames else None
         if self.motion is None or tick not in self.in_chunks:
             return frame, None
-        if frame is not None and self.motion.size == self.square.size:
+        alike = isinstance(self.square, Square) and self.motion.size == self.square.size
+        if frame is not None and alike:
             return frame, frame
         return frame, self.motion(picture)
 

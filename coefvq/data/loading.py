@@ -17,6 +17,7 @@ from coefvq.data.media import UnreadableClip
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import Reading, read_file
 from coefvq.data.sampling import EVAL_POLICIES, view_name
+from coefvq.data.scores import label_spread
 from coefvq.types import Batch, Clip, InputSpec, TaskSpec
 
 _log = logging.getLogger(__name__)
@@ -159,6 +160,7 @@ class ClipDataset(Dataset[Batch]):
         self.seed = seed
         self.ids = [clip.id for clip in clips]
         self.labels, self.label_mask = label_tensors(clips, task)
+        self.label_std = label_spread(clips)
         self.input_ids, self.text_mask = tokens
         self.privileged: Tensor | None = None
         self.privileged_mask: Tensor | None = None
@@ -251,6 +253,7 @@ class ClipDataset(Dataset[Batch]):
             motion=torch.from_numpy(arrays["motion"]) if self.inputs.motion_frames else None,
             labels=self.labels[rows],
             label_mask=self.label_mask[rows],
+            label_std=pick(self.label_std),
             privileged=pick(self.privileged),
             privileged_mask=pick(self.privileged_mask),
         )

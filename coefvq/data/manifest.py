@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -110,8 +110,9 @@ def fingerprint_of(
         privileged = [repr(float(clip.privileged.get(n, "nan"))) for n in manifest.privileged_names]
         text = sorted(clip.text.items())
         label = None if clip.label is None else repr(clip.label)
-        rows.append([clip.id, path, size, text, label, clip.split, clip.group, privileged])
-    content = [asdict(manifest.task), manifest.privileged_names, manifest.log1p, rows]
+        row = [clip.id, path, size, text, label, clip.split, clip.group, privileged]
+        rows.append(row if clip.label_std is None else [*row, repr(clip.label_std)])
+    content = [manifest.task.to_dict(), manifest.privileged_names, manifest.log1p, rows]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 

@@ -28,6 +28,7 @@ from coefvq.data.rows import (
     take_splits,
     unlabelled,
 )
+from coefvq.data.scores import check_scores, checked_range, take_spread
 from coefvq.data.splits import hash_split
 from coefvq.data.tables import Table, read_table
 from coefvq.types import Clip, TaskKind, TaskSpec
@@ -48,6 +49,8 @@ class ManifestSource:
         text: columns with text fields.
         label: column with the label; for multilabel also a list of 0/1 columns.
         task: `"binary"`, `"multiclass"`, `"multilabel"` or `"regression"`.
+        label_range: lowest and highest possible score of a regression, for instance `[1, 5]`.
+        label_std: column with the standard deviation of the opinions behind a score.
         classes: class names in the order of the logits; None: those of the training labels,
             sorted.
         privileged: columns with privileged features; patterns such as `dense_*` are expanded.
@@ -75,6 +78,8 @@ class ManifestSource:
         text: Sequence[str] = ("title",),
         label: str | Sequence[str] = "label",
         task: TaskKind = "binary",
+        label_range: Sequence[float] | None = None,
+        label_std: str | None = None,
         classes: Sequence[str] | None = None,
         privileged: str | Sequence[str] = (),
         split: str | None = "split",
@@ -95,14 +100,13 @@ class ManifestSource:
         self.id, self.path, self.group = id, path, group
         self.text, self.privileged, self.log1p = _many(text), _many(privileged), _many(log1p)
         self.label = label if isinstance(label, str) else tuple(label)
-        self.task = task
+        self.task, self.split = task, split
+        self.label_range = checked_range(task, label_range, label_std)
+        self.label_std = label_std
         self.classes = None if classes is None else tuple(str(name) for name in classes)
-        self.split = split
         self.fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
-        self.allow_outside_root = allow_outside_root
-        self.check_files = check_files
-        self.seed = seed
-        self.cache_dir = cache_dir
+        self.allow_outside_root, self.check_files = allow_outside_root, check_files
+        self.seed, self.cache_dir = seed, cache_dir
 
     def load(self) -> Manifest:
         """Read and check the manifest.
@@ -143,13 +147,14 @@ class ManifestSource:
         task = self._task(rows, tables)
         clips = self._clips(rows, task, names, log1p, problems)
         file = tables["train"].file
-        problems.extend(check_splits(rows, file))
-        problems.extend(check_privileged(rows, file, names))
+        problems += [*check_splits(rows, file), *check_privileged(rows, file, names)]
         if self.group is not None:
             problems.extend(check_groups(rows, self.group))
         train = [row for row in rows if row.split == "train"]
         if train and all(self._unlabelled(row) for row in train):
             problems.append(Problem(file, None, "no training clip has a label; label some of them"))
+        elif task.kind == "regression":
+            problems.extend(check_scores(clips, file))
         if problems:
             place = {table.file: number for number, table in enumerate(tables.values())}
             raise ManifestError(sorted(problems, key=lambda p: (place[p.file], p.row or 0)))
@@ -180,6 +185,7 @@ class ManifestSource:
             "text": self.text,
             "label": self._label_columns,
             "privileged": names,
+            "label_std": (self.label_std,) if self.label_std else (),
             "group": (self.group,) if self.group else (),
         }
         if len(tables) == 1 and self.split not in (None, "split"):
@@ -248,7 +254,7 @@ class ManifestSource:
                 cells = [None if blank(cell) else cell for cell in cells]
                 classes = derive_classes(cells, self.task)
                 _log.info("classes taken from the training labels: %s", ", ".join(classes))
-        return TaskSpec(str(name), self.task, classes or ())
+        return TaskSpec(str(name), self.task, classes or (), self.label_range)
 
     # Rows
 
@@ -276,6 +282,7 @@ class ManifestSource:
                 ),
                 text={c: "" if blank(row.cells[c]) else str(row.cells[c]) for c in self.text},
                 label=take_label(row, self._label_columns, task, problems),
+                label_std=take_spread(row, self.label_std, problems),
                 privileged={
                     name: take_number(row, name, problems, log1p=name in log1p) for name in names
                 },

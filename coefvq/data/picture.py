@@ -12,9 +12,9 @@ from av.video.reformatter import VideoReformatter
 FITS = ("crop", "squash", "letterbox")
 """How a picture becomes a square."""
 
-_BILINEAR = 2  # swscale widens the filter when it shrinks, so this does not alias
+BILINEAR = 2  # swscale widens the filter when it shrinks, so this does not alias
 # PyAV 17 and later scale with one thread per core unless told otherwise.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 class Square:
@@ -52,9 +52,9 @@ class Square:
             new_width = max(1, round(width * size / side))
             new_height = max(1, round(height * size / side))
         scaled = self.reformatter.reformat(
-            picture, new_width, new_height, "rgb24", interpolation=_BILINEAR, **_ONE_THREAD
+            picture, new_width, new_height, "rgb24", interpolation=BILINEAR, **ONE_THREAD
         )
-        image = _upright(scaled.to_ndarray(), picture)
+        image = upright(scaled.to_ndarray(), picture)
         if self.fit == "letterbox":
             square = np.zeros((size, size, 3), np.uint8)
             top, left = (size - image.shape[0]) // 2, (size - image.shape[1]) // 2
@@ -64,7 +64,7 @@ class Square:
         return np.ascontiguousarray(image[top : top + size, left : left + size].transpose(2, 0, 1))
 
 
-def _upright(image: np.ndarray, picture: Any) -> np.ndarray:
+def upright(image: np.ndarray, picture: Any) -> np.ndarray:
     """Turn and mirror an (h, w, 3) image as the file's display matrix says.
 
     The matrix maps a stored point (x, y) to (a·x + c·y, b·x + d·y); quarter turns and mirror

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from coefvq.data.audio import log_mel, sound_of
 from coefvq.data.chunks import Chunks
+from coefvq.data.fragments import fitted
 from coefvq.data.media import Media, UnreadableClip
-from coefvq.data.picture import Square
 from coefvq.data.sampling import check_policy
 from coefvq.data.text import encode, join_fields, separator_of
 from coefvq.data.video import frames_and_chunks_of
@@ -135,7 +135,7 @@ class ClipReader:
     def __init__(self, inputs: InputSpec, tokenizer: Any = None) -> None:
         check_policy(inputs.sampling, training=False)
         check_policy(inputs.train_sampling)
-        Square(inputs.frame_size, inputs.fit)  # refuses an unknown fit
+        fitted(inputs.frame_size, inputs.fit)  # refuses an unknown fit
         self.inputs = inputs
         self.tokenizer = tokenizer
 

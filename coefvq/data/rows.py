@@ -135,7 +135,18 @@ def take_label(
             )
         return None
     if len(columns) == 1:
-        return _parse(row, columns[0], task.kind, task.classes, problems)
+        label = _parse(row, columns[0], task.kind, task.classes, problems)
+        if task.label_range is not None and label is not None:
+            low, high = task.label_range
+            if not low <= label <= high:
+                problems.append(
+                    row.problem(
+                        f"{columns[0]} {row.cells[columns[0]]!r} is outside "
+                        f"data.label_range=[{low:g}, {high:g}]; correct the score or the range"
+                    )
+                )
+                return None
+        return label
     marks = [_parse(row, column, "binary", ("0", "1"), problems) for column in columns]
     return None if None in marks else tuple(int(mark) for mark in marks)
 

@@ -18,9 +18,12 @@ import av
 import numpy as np
 
 from coefvq.data.chunks import Chunks, Pictures, Shown, around_frames, chunk_shape
+from coefvq.data.fragments import Fragments, fitted
 from coefvq.data.media import Media, Timeline, UnreadableClip
 from coefvq.data.picture import Square
-from coefvq.data.sampling import frames_at, sample_times
+from coefvq.data.sampling import EVAL_POLICIES, frames_at, sample_times
+
+Fit = Square | Fragments
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def decode_frames(
         sampling: policy, see `coefvq.data.sampling.sample_times`.
         size: side of the square output in pixels.
         fit: how a picture becomes a square: `"crop"` (short side to `size`, then the centre),
-            `"squash"`, or `"letterbox"` (long side to `size`, black bars).
+            `"squash"`, `"letterbox"` (long side to `size`, black bars), or `"fragments"` (patches
+            at native resolution, see `coefvq.data.fragments`).
         rng: for random policies.
 
     Returns:
@@ -148,9 +152,13 @@ def frames_and_chunks_of(
     wanted = sorted({*middles, *around.flatten().tolist()})
 
     aspect = float(media.video.sample_aspect_ratio or 0) or 1.0
-    square = Pictures(Square(size, fit, aspect), set(middles))
+    # A policy without chance shows the same pixels every time, whoever hands in a generator.
+    square = Pictures(
+        fitted(size, fit, aspect, None if sampling in EVAL_POLICIES else rng), set(middles)
+    )
     if chunks is not None:
-        square.add_chunks(Square(chunks.size, fit, aspect), set(around.flatten().tolist()))
+        whole = "crop" if fit == "fragments" else fit  # motion is seen in whole pictures
+        square.add_chunks(Square(chunks.size, whole, aspect), set(around.flatten().tolist()))
     found: dict[int, Shown] = {}
     if shortcuts and line.trusted:
         _decode_runs(media, line, wanted, square, found)

@@ -16,6 +16,10 @@ METRIC_LABELS = {
     "plcc": "PLCC",
     "krcc": "KRCC",
     "rmse": "RMSE (lower is better)",
+    "plcc_raw": "PLCC without logistic",
+    "rmse_raw": "RMSE without logistic (lower is better)",
+    "logistic_fit": "logistic fitted (1 yes, 0 no)",
+    "level_accuracy": "accuracy of five levels",
 }
 
 

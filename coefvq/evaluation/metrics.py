@@ -18,14 +18,9 @@ from torchmetrics.functional.classification import (
     binary_f1_score,
     binary_recall_at_fixed_precision,
 )
-from torchmetrics.functional.regression import (
-    kendall_rank_corrcoef,
-    mean_squared_error,
-    pearson_corrcoef,
-    spearman_corrcoef,
-)
 
 from coefvq.evaluation.calibration import confidence_and_outcome, expected_calibration_error
+from coefvq.evaluation.quality import fit_logistic, regression_metrics
 from coefvq.evaluation.scores import (
     Column,
     Threshold,
@@ -39,7 +34,7 @@ from coefvq.types import TaskSpec
 MIN_PRECISION = 0.8
 """The precision at which recall is read for `recall_at_precision_80`."""
 
-LOWER_IS_BETTER = frozenset({"ece", "rmse", "kl"})
+LOWER_IS_BETTER = frozenset({"ece", "rmse", "rmse_raw", "kl"})
 """Metrics where the smaller number wins."""
 
 RANKING = ("average_precision", "auroc", "recall_at_precision_80")
@@ -88,9 +83,8 @@ def compute_metrics(
           a mean over labels, multilabel; of the top class for multiclass;
         - `prevalence`: share of positives (multilabel: mean over labels; multiclass: left out).
 
-        Regression: `srcc` (Spearman), `plcc` (Pearson, on the raw scores: no logistic fit), `krcc`
-        (Kendall, variant b), `rmse` in the unit of the label. Always `n`, the labelled clips.
-        Undefined values are NaN.
+        Regression: see `coefvq.evaluation.quality.regression_metrics`. Always `n`, the labelled
+        clips. Undefined values are NaN.
 
     Raises:
         ValueError: shapes, logits, labels or threshold that do not fit the task.
@@ -102,7 +96,8 @@ def compute_metrics(
     """
     logits, labels = checked(logits, labels, task, label_mask)
     if task.kind == "regression":
-        return {**_regression(logits, labels), "n": float(len(labels))}
+        found = regression_metrics(logits.numpy(), labels.numpy(), task.label_range)
+        return {**found, "n": float(len(labels))}
     probability = probabilities(logits, task)
     columns = one_against_rest(probability, labels, task)
     decided = decisions(probability, task, threshold)
@@ -156,6 +151,26 @@ def undefined_notes(
     return notes
 
 
+def fit_notes(
+    scores: Tensor, labels: Tensor, task: TaskSpec, *, label_mask: Tensor | None = None
+) -> list[str]:
+    """Say why a regression's PLCC and RMSE are those of raw scores, where they are.
+
+    Args:
+        scores: (N,) of one model.
+        labels: (N,).
+        task: what both mean; others than a regression have nothing to fit.
+        label_mask: (N,) bool, True where the label counts.
+    """
+    if task.kind != "regression":
+        return []
+    scores, labels = checked(scores, labels, task, label_mask)
+    fit = fit_logistic(scores.numpy(), labels.numpy())
+    if fit.converged:
+        return []
+    return [f"plcc and rmse are of raw scores, the logistic was not fitted: {fit.reason}"]
+
+
 def _mean(values: Iterable[float]) -> float:
     """Mean over the defined values; NaN when there is none."""
     defined = [value for value in values if not math.isnan(value)]
@@ -188,20 +203,3 @@ def _ece(logits: Tensor, labels: Tensor, task: TaskSpec) -> float:
         expected_calibration_error(probability, truth)
         for _, probability, truth in one_against_rest(logits.sigmoid(), labels, task)
     )
-
-
-def _regression(scores: Tensor, labels: Tensor) -> dict[str, float]:
-    if len(labels) == 0:
-        return dict.fromkeys(("srcc", "plcc", "krcc", "rmse"), math.nan)
-    rmse = float(mean_squared_error(scores, labels, squared=False))
-    # A constant side has no order and no correlation; asking would only raise a warning.
-    if len(labels) < 2 or (scores == scores[0]).all() or (labels == labels[0]).all():
-        return {"srcc": math.nan, "plcc": math.nan, "krcc": math.nan, "rmse": rmse}
-    kendall = kendall_rank_corrcoef(scores, labels, variant="b")
-    assert isinstance(kendall, Tensor)  # a pair only where a test of significance is asked for
-    return {
-        "srcc": float(spearman_corrcoef(scores, labels)),
-        "plcc": float(pearson_corrcoef(scores, labels)),
-        "krcc": float(kendall),
-        "rmse": rmse,
-    }

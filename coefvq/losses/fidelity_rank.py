@@ -153,10 +153,17 @@ class FidelityRankLoss(nn.Module):
     def select(
         self, student: StudentOutput, teacher: TeacherOutput | None, batch: Batch
     ) -> dict[str, Tensor | None]:
-        """Pick what `forward` reads; in a batch of pairs, candidates of one query are compared."""
+        """Pick what `forward` reads; in a batch of pairs, candidates of one query are compared.
+
+        Labels bring their opinions' standard deviations along where they are known and above 0.
+        """
+        std = getattr(batch, "label_std", None) if self.target == "labels" else None
+        if std is not None:
+            std = torch.where(std > 0, std, self.teacher_std)  # unknown is NaN, which is not
         return {
             "student_scores": student.logits,
             "groups": query_groups(batch),
+            "teacher_std": std,
             "sample_weight": batch.sample_weight,
         } | pick_target(self.target, teacher, batch, "FidelityRankLoss")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +64,7 @@ def export_onnx(model: MatchLite, folder: str | Path) -> tuple[Path, Path]:
     """
     if model.training:
         raise ValueError("a model in training mode is random; call model.eval() before the export")
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise ValueError(
-            "the export to ONNX needs the packages onnx and onnxscript; "
-            "install them with pip install 'coefvq[onnx]'"
-        ) from None
+    need_onnx()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     features = _example(model)
@@ -77,14 +72,29 @@ def export_onnx(model: MatchLite, folder: str | Path) -> tuple[Path, Path]:
     clip = _ClipGraph(model, names).eval()
     with torch.no_grad():
         prepared = clip(*features.values())
-    _export(clip, tuple(features.values()), names, PREPARED, folder / CLIP)
+    write_graph(clip, tuple(features.values()), names, PREPARED, folder / CLIP)
 
     sides = [f"{side}_{name}" for side in ("query", "candidate") for name in PREPARED]
     answers = ("logits", "features", "sub_logits")[: 3 if model.num_sub_labels else 2]
     # Not the same tensors twice: the exporter would take the two sides for one.
     both = prepared + tuple(tensor.clone() for tensor in prepared)
-    _export(_PairGraph(model).eval(), both, tuple(sides), answers, folder / PAIR)
+    write_graph(_PairGraph(model).eval(), both, tuple(sides), answers, folder / PAIR)
     return folder / CLIP, folder / PAIR
+
+
+def need_onnx() -> None:
+    """Refuse to begin without the packages of the extra `onnx`.
+
+    Raises:
+        ValueError: they are not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "the export to ONNX needs the packages onnx and onnxscript; "
+            "install them with pip install 'coefvq[onnx]'"
+        ) from None
 
 
 def _example(model: MatchLite) -> dict[str, Tensor]:
@@ -97,14 +107,26 @@ def _example(model: MatchLite) -> dict[str, Tensor]:
     return columns
 
 
-def _export(
+def write_graph(
     graph: nn.Module,
     example: tuple[Tensor, ...],
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     file: Path,
+    dynamic: tuple[dict[int, Any], ...] | None = None,
 ) -> None:
+    """Write one graph as one file, which appears whole or not at all.
+
+    Args:
+        graph: takes the example's tensors, in eval mode.
+        example: one tensor per input.
+        inputs: their names.
+        outputs: names of what it returns.
+        file: replaced if it is there.
+        dynamic: for each input, what is left open by axis; None: the first axis of all.
+    """
     batch = torch.export.Dim("batch", min=1)
+    shapes = dynamic or tuple({0: batch} for _ in example)
     part = file.with_name(f".{file.name}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
@@ -114,7 +136,7 @@ def _export(
             part,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            dynamic_shapes=(shapes,),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -122,4 +144,4 @@ def _export(
     part.replace(file)
 
 
-__all__ = ["CLIP", "PAIR", "PREPARED", "export_onnx"]
+__all__ = ["CLIP", "PAIR", "PREPARED", "export_onnx", "need_onnx", "write_graph"]

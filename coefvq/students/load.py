@@ -7,11 +7,12 @@ from pathlib import Path
 from torch import nn
 
 from coefvq.modules.pretrained import read_config
+from coefvq.students.blind_quality import BlindQuality
 from coefvq.students.matchlite import MatchLite
 from coefvq.students.xvlm import XVLMStudent
 
 # Only classes named here are ever made: a downloaded folder cannot choose what code runs.
-STUDENTS = (MatchLite, XVLMStudent)
+STUDENTS = (BlindQuality, MatchLite, XVLMStudent)
 
 
 def takes_pairs(folder: str | Path) -> bool:

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -183,3 +184,11 @@ def test_a_batch_does_not_share_memory_with_the_cache(make):
     dataset = make(cached=True)
     dataset[0].frames.zero_()
     assert dataset[0].frames.float().mean() > 0
+
+
+def test_spreads_of_opinions_travel_with_the_labels_and_no_further(make, clips):
+    assert make()[0].label_std is None
+    known = [dataclasses.replace(c, label_std=0.5 if n else None) for n, c in enumerate(clips)]
+    batch = make(known).__getitems__([0, 1])
+    assert batch.label_std.isnan().tolist() == [True, False] and batch.label_std[1] == 0.5
+    assert batch.public().label_std is None

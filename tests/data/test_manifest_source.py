@@ -253,11 +253,64 @@ def test_multilabel_from_names_and_from_columns(load, rows):
         load(rows, task="multilabel", label=["is_a", "is_b"])
 
 
-def test_regression(load, rows):
-    for number, row in enumerate(rows):
-        row["label"] = number / 2
-    manifest = load(rows, task="regression")
-    assert manifest.clips[3].label == 1.5 and manifest.task.num_outputs == 1
+@pytest.fixture
+def scored(rows):
+    """Thirty-six rows with scores from 1 to 4.5, twelve in each split."""
+    made = []
+    for number in range(36):
+        split = ("train", "val", "test")[number % 3]
+        made.append(rows[number % 12] | {"id": f"s{number}", "split": split, "group": ""})
+        made[-1] |= {"label": 1 + number / 10, "sd": "" if number == 3 else 0.5}
+    return made
+
+
+class TestScores:
+    def test_range_and_spread_are_kept(self, load, scored):
+        manifest = load(scored, task="regression", label_range=[1, 5], label_std="sd")
+        assert manifest.clips[5].label == 1.5 and manifest.task.num_outputs == 1
+        assert manifest.task.label_range == (1.0, 5.0)
+        assert [c.label_std for c in manifest.clips[2:5]] == [0.5, None, 0.5]
+        plain = load(scored, task="regression")
+        assert plain.task.label_range is None and plain.clips[0].label_std is None
+        assert plain.fingerprint != manifest.fingerprint
+
+    def test_a_score_outside_the_range(self, problems_of, scored):
+        scored[4]["label"] = 73
+        assert problems_of(scored, task="regression", label_range=[1, 5]) == [
+            "row 5: label '73' is outside data.label_range=[1, 5]; correct the score or the range"
+        ]
+
+    def test_strings_and_negative_spreads(self, problems_of, scored):
+        scored[0]["label"], scored[1]["sd"] = "excellent", -1
+        found = problems_of(scored, task="regression", label_std="sd")
+        assert found == [
+            "row 1: label 'excellent' is not a number; give the score as a number",
+            "row 2: sd '-1' is negative; a standard deviation is at least 0, or empty where it is "
+            "unknown",
+        ]
+
+    def test_constant_scores(self, problems_of, scored):
+        for row in scored[1::3]:
+            row["label"] = 3
+        (found,) = problems_of(scored, task="regression")
+        assert found.startswith("every score of the val split is 3;")
+
+    def test_too_few_in_a_split(self, problems_of, scored):
+        (found,) = problems_of(scored[:29], task="regression")
+        assert found.startswith("the test split has 9 clips with a score, fewer than 10;")
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"label_range": [1, 5]}, r"data\.label_range=\[1, 5\] is for data\.task=regression"),
+            ({"label_std": "sd"}, "data.label_std=sd is for"),
+            ({"label_range": [5, 1], "task": "regression"}, "lowest and the highest"),
+            ({"label_std": "who", "task": "regression"}, "data.label_std names column 'who'"),
+        ],
+    )
+    def test_options_that_make_no_sense(self, options, words, load, scored):
+        with pytest.raises(ValueError, match=words):
+            load(scored, **options)
 
 
 def test_the_real_clips(real_clips, tmp_path, write_manifest):

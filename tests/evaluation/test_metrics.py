@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 
 from coefvq.evaluation.metrics import (
     compute_metrics,
+    fit_notes,
     higher_is_better,
     primary_metric,
     undefined_notes,
@@ -80,9 +81,21 @@ def test_regression_against_scipy(generator):
     ours = compute_metrics(scores, labels, QUALITY)
     y, s = labels.double().numpy(), scores.double().numpy()
     assert ours["srcc"] == pytest.approx(stats.spearmanr(s, y).statistic, abs=1e-6)
-    assert ours["plcc"] == pytest.approx(stats.pearsonr(s, y).statistic, abs=1e-6)
+    assert ours["plcc_raw"] == pytest.approx(stats.pearsonr(s, y).statistic, abs=1e-6)
     assert ours["krcc"] == pytest.approx(stats.kendalltau(s, y).statistic, abs=1e-6)
-    assert ours["rmse"] == pytest.approx(math.sqrt(np.mean((s - y) ** 2)), abs=1e-6)
+    assert ours["rmse_raw"] == pytest.approx(math.sqrt(np.mean((s - y) ** 2)), abs=1e-6)
+    assert ours["logistic_fit"] == 1 and ours["plcc"] >= ours["plcc_raw"] - 1e-9
+    assert ours["rmse"] < ours["rmse_raw"]
+    assert "level_accuracy" in compute_metrics(
+        scores, labels, TaskSpec("quality", "regression", label_range=(-4.0, 4.0))
+    )
+
+
+def test_a_logistic_that_was_not_fitted_is_said():
+    scores, labels = torch.arange(20.0), torch.arange(20.0)
+    assert fit_notes(scores, labels, QUALITY) == []
+    assert "upside down" in fit_notes(-scores, labels, QUALITY)[0]
+    assert fit_notes(scores, labels % 2, BINARY) == []
 
 
 def test_by_hand():

@@ -175,6 +175,19 @@ def test_select_from_the_teacher_or_from_labels(make_case):
         module.select(student, None, replace(case, labels=None))
 
 
+def test_labels_bring_the_spread_of_their_opinions(make_case):
+    case = make_case("regression")
+    student = type("Output", (), {"logits": case.student})
+    spread = torch.full_like(case.labels, 0.5)
+    spread[0], spread[1] = torch.nan, 0.0  # unknown, and raters of one mind: the module's own
+    known = type("Batch", (), {**vars(case), "label_std": spread, "device": torch.device("cpu")})
+    module = FidelityRankLoss(target="labels", teacher_std=2.0)
+    picked = module.select(student, None, known)
+    assert picked["teacher_std"].tolist() == [2.0, 2.0] + [0.5] * (len(spread) - 2)
+    assert torch.isfinite(module(**picked))
+    assert FidelityRankLoss().select(student, student, known)["teacher_std"] is None
+
+
 def test_select_compares_candidates_of_one_query(full):
     student, teacher = (type("Output", (), {"logits": z}) for z in (full.student, full.teacher))
     pairs = {

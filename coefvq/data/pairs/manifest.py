@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,7 +78,7 @@ def pairs_fingerprint(
         for p in sorted(manifest.pairs, key=lambda pair: pair.id)
     ]
     clips = [clip_row(c) for c in sorted(clips_of(manifest.pairs), key=lambda clip: clip.id)]
-    content = [asdict(manifest.task), manifest.sub_labels, rows, clips]
+    content = [manifest.task.to_dict(), manifest.sub_labels, rows, clips]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
@@ -104,7 +104,7 @@ def summarise_pairs(pairs: Sequence[Pair], sub_labels: Sequence[str]) -> dict[st
 
 def reading_fingerprint(manifest: PairManifest, inputs: InputSpec, tokenizer: str) -> str:
     """Identity of pairs together with how their clips are read."""
-    content = [manifest.fingerprint, asdict(manifest.task), manifest.sub_labels]
+    content = [manifest.fingerprint, manifest.task.to_dict(), manifest.sub_labels]
     content += [inputs.to_dict(), tokenizer]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 

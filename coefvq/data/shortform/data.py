@@ -16,7 +16,7 @@ from coefvq.data.manifest import Manifest
 from coefvq.data.options import share_out
 from coefvq.data.shortform import history, make
 from coefvq.data.shortform.pool import VERSION, Pool
-from coefvq.data.shortform.tasks import CUTS, NOISE, TASKS, make_labels
+from coefvq.data.shortform.tasks import CUTS, NOISE, TASKS, make_labels, make_opinions
 from coefvq.types import Clip, InputSpec
 
 PRIVILEGED = {
@@ -94,7 +94,7 @@ class Shortform:
     @property
     def fingerprint(self) -> str:
         """Hash of the recipe and its seeds; not of files, whose bytes vary with the encoder."""
-        content = [VERSION, dataclasses.asdict(self.task), CUTS, self.sizes, self.privileged]
+        content = [VERSION, self.task.to_dict(), CUTS, self.sizes, self.privileged]
         content += [dataclasses.asdict(NOISE[self.label_noise])]
         content += [self.seed, self.split_seed, self.pool]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
@@ -104,7 +104,12 @@ class Shortform:
         pool = Pool(self.seed, self.cache_dir)
         table = pool.ensure(self.pool)
         rng = np.random.default_rng([self.split_seed, list(TASKS).index(self.task.name)])
-        noisy = make_labels(table, self.task.name, NOISE[self.label_noise], rng)
+        spreads: list[float | None] | None = None
+        if self.task.kind == "regression":
+            opinions = make_opinions(table, NOISE[self.label_noise], rng)
+            noisy, spreads = [mean for mean, _ in opinions], [spread for _, spread in opinions]
+        else:
+            noisy = make_labels(table, self.task.name, NOISE[self.label_noise], rng)
         gold = make_labels(table, self.task.name, NOISE["none"], rng)
         # The same clips are drawn whatever the task, and test first: in a pool of one size, other
         # sizes of the training split leave validation and test as they are.
@@ -119,20 +124,34 @@ class Shortform:
         }  # fmt: skip
         rows = table.to_dict("records")
         clips = [
-            self._clip(pool, rows[i], "train" if "labelled" in name else name, labels[name])
+            self._clip(
+                pool,
+                rows[i],
+                "train" if "labelled" in name else name,
+                labels[name],
+                spreads if labels[name] is noisy else None,
+            )
             for name in ("labelled", "unlabelled", "val", "test")
             for i in splits[name]
         ]
         log1p = tuple(name for name in LOG1P if name in self.privileged)
         return Manifest(tuple(clips), self.task, self.privileged, log1p, self.fingerprint)
 
-    def _clip(self, pool: Pool, row: dict[str, Any], split: str, labels: list | None) -> Clip:
+    def _clip(
+        self,
+        pool: Pool,
+        row: dict[str, Any],
+        split: str,
+        labels: list | None,
+        spreads: list[float | None] | None,
+    ) -> Clip:
         index = int(row["index"])
         return Clip(
             id=f"shortform-{self.seed}-{index:06d}",
             path=pool.clips / make.clip_name(index),
             text={"title": str(row["title"])},
             label=None if labels is None else labels[index],
+            label_std=None if spreads is None else spreads[index],
             privileged={name: float(row[name]) for name in self.privileged},
             split=split,
         )

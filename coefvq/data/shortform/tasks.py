@@ -1,4 +1,4 @@
-"""Five tasks on one pool: what is asked, where the cuts are, and how raters err."""
+"""Six tasks on one pool: what is asked, where the cuts are, and how raters err."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ ARTEFACT_CUT = 0.25
 BAD_SOUND_CUT = 6.5
 """Log-spectral distance, dB, above which sound is called bad (about 9 % of clips)."""
 
+QUALITY_RANGE = (1.0, 5.0)
+"""Of mean opinion scores: 5 for a clip like its source, falling with the perceptual distance."""
+QUALITY_FALL = 2.0
+"""Perceptual distance at which 1/e of the way down from 5 to 1 is left."""
+RATERS = 10
+"""Opinions behind each score of the task `quality`."""
+
 CUTS = (DEGRADED_CUT, LEVEL_CUTS, ARTEFACT_CUT, BAD_SOUND_CUT)
 
 TASKS = {
@@ -27,6 +34,8 @@ TASKS = {
     "artefacts": TaskSpec("artefacts", "multilabel", ARTEFACTS),
     "bad_sound": TaskSpec("bad_sound", "binary", ("fine", "bad")),
     "title_mismatch": TaskSpec("title_mismatch", "binary", ("match", "mismatch")),
+    # New tasks go to the end: raters draw their errors by the place of their task.
+    "quality": TaskSpec("quality", "regression", label_range=QUALITY_RANGE),
 }
 
 
@@ -67,8 +76,11 @@ def make_labels(
         rng: draws the errors.
 
     Returns:
-        0.0/1.0 for binary, a class index for multiclass, a tuple of 0/1 for multilabel.
+        0.0/1.0 for binary, a class index for multiclass, a tuple of 0/1 for multilabel, for
+        regression a score in the task's range.
     """
+    if task == "quality":
+        return [mean for mean, _ in make_opinions(table, noise, rng)]
     n = len(table)
     distance = table["distance"].to_numpy() + noise.picture * rng.normal(size=n)
     if task == "degraded":
@@ -86,6 +98,39 @@ def make_labels(
     return [tuple(row) for row in _flip(seen, 2, noise.flips, rng).tolist()]
 
 
+def make_opinions(
+    table: pandas.DataFrame, noise: RaterNoise, rng: np.random.Generator
+) -> list[tuple[float, float | None]]:
+    """Ask raters for a number from 1 to 5 about every row.
+
+    The gold score is 1 + 4 · exp(−distance / `QUALITY_FALL`). Each of `RATERS` raters sees the
+    distance with an error of twice the deviation of those who cut classes (who are pooled), and
+    says the nearest whole number; a share of `noise.flips` of opinions is any of the five.
+
+    Args:
+        table: rows of a pool.
+        noise: how raters err; without any, the answer is the gold score.
+        rng: draws the errors.
+
+    Returns:
+        For each row the mean opinion in [1, 5] and the standard deviation of the opinions (n − 1);
+        None for a gold score, which nobody gave.
+    """
+    low, high = QUALITY_RANGE
+    distance = table["distance"].to_numpy()
+
+    def score(seen: np.ndarray) -> np.ndarray:
+        return np.clip(low + (high - low) * np.exp(-seen / QUALITY_FALL), low, high)
+
+    if noise == NOISE["none"]:
+        return [(float(gold), None) for gold in score(distance)]
+    shape = (len(distance), RATERS)
+    votes = score(distance[:, None] + 2 * noise.picture * rng.normal(size=shape)).round()
+    anything = rng.integers(int(low), int(high) + 1, shape)
+    votes = np.where(rng.random(shape) < noise.flips, anything, votes)
+    return list(zip(votes.mean(1).tolist(), votes.std(1, ddof=1).tolist(), strict=True))
+
+
 def _flip(labels: np.ndarray, classes: int, share: float, rng: np.random.Generator) -> np.ndarray:
     """Move a share of the labels to another class."""
     labels = labels.astype(int)
@@ -93,4 +138,4 @@ def _flip(labels: np.ndarray, classes: int, share: float, rng: np.random.Generat
     return np.where(wrong, (labels + rng.integers(1, classes, labels.shape)) % classes, labels)
 
 
-__all__ = ["CUTS", "NOISE", "TASKS", "RaterNoise", "make_labels"]
+__all__ = ["CUTS", "NOISE", "TASKS", "RaterNoise", "make_labels", "make_opinions"]

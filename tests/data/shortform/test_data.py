@@ -271,3 +271,14 @@ def test_the_package_offers_both_names():
     assert shortform.Shortform is Shortform and shortform.shortform_data is shortform_data
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         shortform.nothing  # noqa: B018
+
+
+def test_quality_has_a_range_opinions_and_no_privileged_twin():
+    manifest = load("quality")
+    assert manifest.task.label_range == (1.0, 5.0)
+    by_split = {split: manifest.split(split) for split in ("train", "val", "test")}
+    assert all(c.label_std is not None for c in by_split["train"] if c.label is not None)
+    assert all(c.label_std is None for c in [*by_split["test"], *by_split["train"][10:]])
+    assert {"distance", "sound_distance"}.isdisjoint(manifest.privileged_names)
+    assert load("quality", split_seed=2).fingerprint != manifest.fingerprint
+    assert [c.label for c in load("quality").clips] == [c.label for c in manifest.clips]

@@ -4,7 +4,7 @@ import pytest
 
 from coefvq.data.shortform.degrade import ARTEFACTS
 from coefvq.data.shortform.pool import Pool
-from coefvq.data.shortform.tasks import NOISE, TASKS, RaterNoise, make_labels
+from coefvq.data.shortform.tasks import NOISE, RATERS, TASKS, RaterNoise, make_labels, make_opinions
 
 BINARY = ("degraded", "bad_sound", "title_mismatch")
 # Scales at both sides of each cut; what lies on a cut is below it, but for `level`.
@@ -64,15 +64,17 @@ def test_labels_have_the_type_of_their_task(task, rng):
             if spec.kind == "multilabel":
                 assert isinstance(label, tuple) and len(label) == len(spec.classes)
                 assert set(label) <= {0, 1} and {type(x) for x in label} == {int}
+            elif spec.kind == "regression":
+                assert type(label) is float and 1 <= label <= 5
             else:
                 assert label in range(len(spec.classes))
                 assert type(label) is (int if spec.kind == "multiclass" else float)
 
 
-def test_the_five_tasks_differ_in_kind():
+def test_the_six_tasks_differ_in_kind():
     kinds = {name: spec.kind for name, spec in TASKS.items()}
     assert kinds == dict.fromkeys(BINARY, "binary") | {
-        "level": "multiclass", "artefacts": "multilabel",
+        "level": "multiclass", "artefacts": "multilabel", "quality": "regression",
     }  # fmt: skip
     assert TASKS["artefacts"].classes == ARTEFACTS
 
@@ -135,6 +137,30 @@ def test_heavier_raters_err_more(rng):
         for name in ("none", "normal", "heavy")
     )
     assert 0.05 < (normal != gold).mean() < (heavy != gold).mean() < 0.35
+
+
+def test_gold_quality_falls_from_five_to_one(rng):
+    scores = make_labels(BY_HAND, "quality", NOISE["none"], rng)
+    # 1 + 4 exp(-distance / 2)
+    assert scores[0] == 5.0 and scores[-1] == pytest.approx(1 + 4 * np.exp(-4.5))
+    assert scores[6] == pytest.approx(1 + 4 / np.e)
+    assert [std for _, std in make_opinions(BY_HAND, NOISE["none"], rng)] == [None] * 8
+
+
+def test_opinions_are_ten_whole_numbers(rng):
+    table = pandas.DataFrame({"distance": np.full(500, 2.0)})
+    opinions = np.array(make_opinions(table, NOISE["normal"], rng))
+    assert np.allclose(opinions[:, 0] * RATERS, (opinions[:, 0] * RATERS).round())
+    assert 0.4 < opinions[:, 1].mean() < 0.9
+    heavy = np.array(make_opinions(table, NOISE["heavy"], rng))
+    assert heavy[:, 1].mean() > opinions[:, 1].mean() and heavy.min() >= 0
+    # The spread of the mean is that of an opinion over the root of ten.
+    assert opinions[:, 0].std() == pytest.approx(opinions[:, 1].mean() / RATERS**0.5, rel=0.2)
+
+
+def test_a_new_task_moves_no_old_label():
+    """The place of a task decides its raters' errors."""
+    assert list(TASKS)[:5] == ["degraded", "level", "artefacts", "bad_sound", "title_mismatch"]
 
 
 @pytest.mark.slow

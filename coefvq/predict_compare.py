@@ -1,0 +1,119 @@
+"""Compare the quality of two files with an exported quality model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from coefvq.evaluation.score_calibration import ScoreCalibration
+from coefvq.types import Clip, InputSpec, TaskSpec
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """One file's score.
+
+    Args:
+        path: the file.
+        score: from 0 to 100.
+        low: lower end of its interval.
+        high: upper end.
+        level: its word.
+    """
+
+    path: str
+    score: float
+    low: float
+    high: float
+    level: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a quality model says of two files.
+
+    Args:
+        first: the first file.
+        second: the other one.
+        better: probability that people would score the first one higher.
+        coverage: share of labels that intervals are meant to hold.
+    """
+
+    first: ScoreLine
+    second: ScoreLine
+    better: float
+    coverage: float
+
+    def lines(self) -> str:
+        """What to print."""
+        both = (self.first, self.second)
+        width = max(len(side.path) for side in both)
+        said = [
+            f"{side.path:<{width}}  {side.score:5.1f}  ({side.low:.0f}–{side.high:.0f}, "
+            f"{self.coverage:.0%} interval)  {side.level}"
+            for side in both
+        ]
+        said.append(f"{self.first.path} is the better one with probability {self.better:.2f}")
+        return "\n".join(said)
+
+
+def compare_files(
+    model: str | Path, files: Sequence[str | Path], *, device: torch.device | str = "cpu"
+) -> Comparison:
+    """Score two files and say how likely the first is the better one.
+
+    Args:
+        model: a folder written by a run (`runs/…/student`) of a quality model.
+        files: two video files.
+        device: where to compute.
+
+    Raises:
+        ValueError: not two files, a file that cannot be read, a model that gives no scores or was
+            saved without a calibration.
+    """
+    from coefvq.data.media import UnreadableClip
+    from coefvq.data.reader import ClipReader, collate
+    from coefvq.data.text import load_tokenizer
+    from coefvq.modules.pretrained import load_metadata
+    from coefvq.students.load import load_student
+
+    files = [files] if isinstance(files, (str, Path)) else list(files)
+    if len(files) != 2:
+        raise ValueError(f"compare= takes two video files, got {len(files)}; write compare=a,b")
+    metadata = load_metadata(model)
+    task, inputs = TaskSpec(**metadata["task"]), InputSpec(**metadata["inputs"])
+    stored = metadata.get("score_calibration")
+    if task.kind != "regression" or stored is None:
+        raise ValueError(
+            f"model={model} has no calibrated scores (task {task.name!r}, {task.kind}); give a "
+            "quality model that was trained with data.label_range and enough validation clips"
+        )
+    calibration = ScoreCalibration.from_dict(stored)
+    student = load_student(model).eval().to(device)
+    reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)
+    raw = []
+    for path in files:
+        try:
+            # One at a time: then a file's score is to the bit what it gets in any comparison.
+            batch = collate([reader.read(Clip(id=str(path), path=Path(path)))])
+        except UnreadableClip as error:
+            raise ValueError(
+                f"compare={path} cannot be read: {error.reason}; give a video file"
+            ) from error
+        with torch.no_grad():
+            raw.append(float(student(batch.to(device).public()).logits))
+    scores = np.array(raw)
+    low, high = calibration.interval(scores)
+    percent, words = calibration.percent(scores), calibration.words(scores)
+    first, second = (
+        ScoreLine(str(files[i]), float(percent[i]), float(low[i]), float(high[i]), words[i])
+        for i in range(2)
+    )
+    return Comparison(first, second, calibration.better(raw[0], raw[1]), calibration.coverage)
+
+
+__all__ = ["Comparison", "ScoreLine", "compare_files"]
