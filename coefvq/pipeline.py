@@ -184,7 +184,7 @@ def export_student(
         tokenizer=data.tokenizer,
         metadata={
             "task": dataclasses.asdict(data.task),
-            "inputs": dataclasses.asdict(data.inputs),
+            "inputs": data.inputs.to_dict(),
             "threshold": report["threshold"]["student"],
             "operating_point": report.get("operating_point"),
         },

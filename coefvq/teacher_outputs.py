@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def data_parts(data: Any) -> dict[str, Any]:
     """The parts of an identity that are known without the teacher."""
     return {
         "data": data.fingerprint,
-        "inputs": asdict(data.inputs),
+        "inputs": data.inputs.to_dict(),
         "classes": list(data.task.classes),
         "task": data.task.kind,
     }

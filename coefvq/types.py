@@ -3,7 +3,7 @@
 Shape letters used all over the library:
 
     B batch   C classes   L labels   T text tokens   V vocabulary   D features   F frames
-    P privileged features   N memory tokens   M mel frames   H, W pixels
+    P privileged features   N memory tokens   M mel frames   H, W pixels   K text fields
 
 A clip enters as a file (`Clip`), is read the way an `InputSpec` says, travels as a `Batch`, and
 leaves as logits whose meaning a `TaskSpec` names.
@@ -77,6 +77,8 @@ class InputSpec:
         fit: how: `"crop"` (short side, then centre crop), `"squash"` or `"letterbox"`.
         text_fields: manifest columns joined into one text, in this order.
         max_text_length: T, tokens.
+        separate_text: whether each text field is also handed out by itself, see `Batch.field_ids`.
+        max_field_length: tokens of such a field.
         audio: whether sound is read.
         sample_rate: in Hz.
         audio_seconds: sound kept from the start of a clip; longer is cut, shorter is masked.
@@ -91,6 +93,8 @@ class InputSpec:
     fit: str = "crop"
     text_fields: tuple[str, ...] = ("title",)
     max_text_length: int = 16
+    separate_text: bool = False
+    max_field_length: int = 16
     audio: bool = True
     sample_rate: int = 16_000
     audio_seconds: float = 2.0
@@ -99,6 +103,23 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text_fields", tuple(self.text_fields))
+        if self.separate_text and (not self.text_fields or self.max_field_length < 1):
+            raise ValueError(
+                f"separate_text needs text fields of at least one token, got text_fields="
+                f"{list(self.text_fields)} and max_field_length={self.max_field_length}; name the "
+                "fields or set separate_text to false"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for fingerprints and JSON; `InputSpec(**values)` is the way back.
+
+        The options of separate text are there only where it is on: fingerprints of data that don't
+        use it are those of versions that didn't know it.
+        """
+        values = dataclasses.asdict(self)
+        if not self.separate_text:
+            del values["separate_text"], values["max_field_length"]
+        return values
 
     @property
     def mel_frames(self) -> int:
@@ -173,6 +194,10 @@ class Batch(Tensors):
         privileged_mask: (B, P) bool, True where the value was observed.
         views: what is shown of each clip, as `coefvq.data.sampling.view_name` names it; None where
             frames are drawn anew each time.
+        field_ids: (B, K, T) int64 token ids of the text fields one by one, in the order of
+            `InputSpec.text_fields` and without the tokenizer's special tokens; None unless
+            `InputSpec.separate_text`.
+        field_mask: (B, K, T) bool, True where such a token counts; all False for an empty field.
     """
 
     ids: tuple[str, ...]
@@ -188,6 +213,8 @@ class Batch(Tensors):
     privileged: Tensor | None = None
     privileged_mask: Tensor | None = None
     views: tuple[str, ...] | None = None
+    field_ids: Tensor | None = None
+    field_mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

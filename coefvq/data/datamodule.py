@@ -228,7 +228,7 @@ class ClipDataModule(lightning.LightningDataModule):
     def _fingerprint(self, manifest: Manifest) -> str:
         words = self.tokenizer_name or f"trained {self.max_vocab_size}"
         features = None if self.normalizer is None else self.normalizer.to_dict()
-        task, inputs = asdict(manifest.task), asdict(self.inputs)
+        task, inputs = asdict(manifest.task), self.inputs.to_dict()
         content = [manifest.fingerprint, task, inputs, words, features]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 

@@ -17,6 +17,7 @@ from coefvq.data.media import UnreadableClip
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import Reading, read_file
 from coefvq.data.sampling import EVAL_POLICIES, view_name
+from coefvq.data.text import Tokens
 from coefvq.types import Batch, Clip, InputSpec, TaskSpec
 
 _log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class ClipDataset(Dataset[Batch]):
         clips: N clips.
         task: what the labels mean.
         inputs: how clips are read.
-        tokens: token ids and mask (N, T), or None, None.
+        tokens: of the clips' texts.
         normalizer: for privileged features; None when there are none.
         sampling: the frame policy.
         cache: decoded clips; None: decode on the fly.
@@ -141,7 +142,7 @@ class ClipDataset(Dataset[Batch]):
         clips: Sequence[Clip],
         task: TaskSpec,
         inputs: InputSpec,
-        tokens: tuple[Tensor | None, Tensor | None],
+        tokens: Tokens,
         normalizer: PrivilegedNormalizer | None,
         sampling: str,
         cache: FrameCache | None,
@@ -159,7 +160,7 @@ class ClipDataset(Dataset[Batch]):
         self.seed = seed
         self.ids = [clip.id for clip in clips]
         self.labels, self.label_mask = label_tensors(clips, task)
-        self.input_ids, self.text_mask = tokens
+        self.tokens = tokens
         self.privileged: Tensor | None = None
         self.privileged_mask: Tensor | None = None
         if normalizer is not None:
@@ -244,8 +245,7 @@ class ClipDataset(Dataset[Batch]):
             views=self.view_names(ids),
             frames=torch.from_numpy(arrays["frames"]),
             frame_mask=torch.from_numpy(arrays["frame_mask"]),
-            input_ids=pick(self.input_ids),
-            text_mask=pick(self.text_mask),
+            **{name: pick(tensor) for name, tensor in self.tokens._asdict().items()},
             audio=torch.from_numpy(arrays["audio"]).float() if sound else None,
             audio_mask=torch.from_numpy(arrays["audio_mask"]) if sound else None,
             labels=self.labels[rows],

@@ -105,7 +105,7 @@ def summarise_pairs(pairs: Sequence[Pair], sub_labels: Sequence[str]) -> dict[st
 def reading_fingerprint(manifest: PairManifest, inputs: InputSpec, tokenizer: str) -> str:
     """Identity of pairs together with how their clips are read."""
     content = [manifest.fingerprint, asdict(manifest.task), manifest.sub_labels]
-    content += [asdict(inputs), tokenizer]
+    content += [inputs.to_dict(), tokenizer]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
