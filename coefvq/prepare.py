@@ -46,6 +46,7 @@ def fill_runtime(cfg: DictConfig, data: Any) -> None:
     cfg.runtime.num_privileged = data.num_privileged
     cfg.runtime.vocab_size = data.vocab_size
     cfg.runtime.num_sub_labels = len(getattr(data, "sub_labels", ()))
+    cfg.runtime.text_fields = list(data.inputs.text_fields)
 
 
 def tokenizer_of(folder: str | Path) -> Any:

@@ -14,7 +14,7 @@ from coefvq.modules.mllm.audio import AudioPath
 from coefvq.modules.mllm.backbone import Backbone, Piece, open_backbone
 from coefvq.modules.mllm.config import MLLMConfig
 from coefvq.modules.mllm.lora import add_lora
-from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer, Slot, make_prompt
+from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer, Slot, check_tokenizer, make_prompt
 from coefvq.modules.mllm.readout import HeadReadOut, YesNoReadOut, last_hidden
 from coefvq.modules.mllm.texts import text_pieces
 from coefvq.types import Batch
@@ -70,6 +70,7 @@ class MLLM(nn.Module):
                 f"read_out 'yes_no' gives one logit, the task has {num_outputs} outputs; "
                 "set read_out='head'"
             )
+        check_tokenizer(tokenizer, config.backbone.model_name_or_path)
         self.backbone = open_backbone(config.backbone)
         self.prompt = prompt or make_prompt(
             layout,

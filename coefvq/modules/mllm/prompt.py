@@ -206,12 +206,32 @@ def make_prompt(
     return Prompt(layout, tuple(ids), pair, fields)
 
 
+def check_tokenizer(tokenizer: PromptTokenizer | None, source: str | None) -> None:
+    """Refuse words of a small tokenizer that was trained on the spot for a checkpoint.
+
+    Its ids are within the checkpoint's vocabulary, and mean other words there.
+
+    Args:
+        tokenizer: None: nothing is known about it.
+        source: where the language model's weights come from; None: they are random.
+
+    Raises:
+        ValueError: as above.
+    """
+    if source is not None and getattr(tokenizer, "name_or_path", None) == "":
+        raise ValueError(
+            f"the language model {source!r} has its own tokenizer, but texts are read with one "
+            f"that was trained on the data; set data.tokenizer={source}"
+        )
+
+
 __all__ = [
     "Prompt",
     "PromptTokenizer",
     "Slot",
     "SlotKind",
     "Words",
+    "check_tokenizer",
     "make_prompt",
     "parse_layout",
 ]
