@@ -32,9 +32,10 @@ def text_pieces(
 
     Example:
         >>> frames = torch.zeros(1, 1, 3, 2, 2, dtype=torch.uint8)
-        >>> ids, mask = torch.tensor([[[3, 4], [5, 0]]]), torch.tensor([[[True, True], [True, False]]])
-        >>> clip = Batch(("a",), frames, torch.ones(1, 1).bool(), field_ids=ids, field_mask=mask)
-        >>> text_pieces(Slot("text", 0, "ocr"), clip, ("title", "ocr"), lambda i: i[:, None])[0].tokens
+        >>> ids = torch.tensor([[[3, 4], [5, 0]]])
+        >>> clip = Batch(("a",), frames, torch.ones(1, 1).bool(), field_ids=ids, field_mask=ids > 0)
+        >>> slot, names = Slot("text", 0, "ocr"), ("title", "ocr")
+        >>> text_pieces(slot, clip, names, lambda found: found[:, None])[0].tokens
         tensor([[5]])
     """
     if slot.field is None:
