@@ -48,8 +48,8 @@ def check(cfg):
 
 def test_all_recipes_are_found():
     assert RECIPES == ["cpfd", "feature_kd", "ha_pfd", "label_smoothing", "logit_kd", "matchlite",
-                       "matchlm", "matchlm2lite", "pfd", "relational_kd", "self_distillation",
-                       "supervised", "teacher"]  # fmt: skip
+                       "matchlm", "matchlm2lite", "mllm", "mllm_kd", "pfd", "relational_kd",
+                       "self_distillation", "supervised", "teacher"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RECIPES)
