@@ -50,7 +50,7 @@ def predict_cascade(
 
     Returns:
         Columns id, path, route (`light` or `heavy`), reason, the final scores (see
-        `coefvq.score_columns.score_columns`), the same of the light and, where it was asked, of the heavy
+        `coefvq.score_columns`), the same of the light and, where it was asked, of the heavy
         model uncalibrated with a prefix, uncertainty, audited, audit_probability, seconds, problem.
 
     Raises:

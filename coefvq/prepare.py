@@ -50,6 +50,7 @@ def fill_runtime(cfg: DictConfig, data: Any) -> None:
     cfg.runtime.label_range = None if limits is None else list(limits)
     if limits is not None:
         cfg.runtime.score_low, cfg.runtime.score_high = limits
+    cfg.runtime.text_fields = list(data.inputs.text_fields)
 
 
 def tokenizer_of(folder: str | Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
 import time
@@ -149,7 +150,7 @@ def train_teacher(
     """Train the model of `cfg.teacher` on the labelled clips with the supervised loss."""
     training = cfg.teacher.training
     engine.seed_everything(cfg.seed)
-    module = engine.build(cfg.teacher.model)
+    module = engine.build(cfg.teacher.model, **_own_words(cfg, data))
     distiller = Distiller(
         module,
         teacher_objective(cfg, data),
@@ -185,6 +186,12 @@ def teacher_objective(cfg: DictConfig, data: Any) -> Objective:
     if getattr(data, "sub_labels", ()):
         terms["sub_labels"] = SubLabelLoss()
     return Objective(terms, dict.fromkeys(terms, 1.0))
+
+
+def _own_words(cfg: DictConfig, data: Any) -> dict[str, Any]:
+    """The data's tokenizer for a model that turns words of its own into tokens: a prompt."""
+    known = inspect.signature(get_class(cfg.teacher.model["_target_"])).parameters
+    return {"tokenizer": data.tokenizer} if "tokenizer" in known else {}
 
 
 def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:
@@ -226,6 +233,12 @@ def _check_fits(module: nn.Module, cfg: DictConfig, data: Any, path: Path) -> No
                 f"this data needs {number}; give a teacher trained for this task, or "
                 "teacher.checkpoint=null to train one"
             )
+    named = module.config.get("prompt", {}).get("fields", ())
+    if named and list(named) != list(data.inputs.text_fields):
+        raise ValueError(
+            f"teacher.checkpoint={path} was trained with the text fields {list(named)}, the data "
+            f"have {list(data.inputs.text_fields)}; give the same ones in the same order"
+        )
 
 
 def _check_classes(data: Any, path: Path) -> None:

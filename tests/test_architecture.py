@@ -12,7 +12,8 @@ PACKAGE = ROOT / "coefvq"
 ALLOWED = {
     "losses": {"losses"},
     "objective": {"losses"},
-    "types": set(),
+    "specs": set(),
+    "types": {"specs"},
     "pairs": {"types"},
     "modules": {"types", "modules"},
     "students": {"types", "pairs", "modules", "students"},

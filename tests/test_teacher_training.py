@@ -242,3 +242,39 @@ def test_a_teacher_may_have_an_objective_of_its_own(small, tmp_path):
     assert "objective" in teacher_settings(cfg, data)["teacher"]
     plain = small("+recipe=teacher", *words, folder=tmp_path / "run")
     assert "objective" not in teacher_settings(plain, data)["teacher"]
+
+
+PROMPT = 'teacher.model.layout="a {text:title|e} {video} {audio}"'
+YES_NO = ("teacher.model.mllm.read_out=yes_no", "teacher.model.mllm.audio.mode=mid")
+
+
+def test_the_words_of_a_prompt_are_tokens_of_the_data(prepared):
+    words = ("seed=21", PROMPT, *YES_NO, "teacher.model.mllm.answer_words=[t,s]")
+    cfg, data = prepared(*words, recipe="mllm")
+    teacher = get_teacher(cfg, data)
+    ids = [data.tokenizer.convert_tokens_to_ids(word) for word in "aets"]
+    assert data.tokenizer.unk_token_id not in ids
+    prompt = teacher.module.mllm.prompt
+    assert prompt.ids == ((ids[0],), (ids[1],)) and prompt.answer_ids == tuple(ids[2:])
+    assert prompt.fields == ("title",)
+    batch = next(iter(data.val_dataloader()))
+    found = get_teacher(*prepared(*words, recipe="mllm"))
+    assert found.reused
+    teacher.module.eval()
+    assert torch.equal(found.module(batch).logits, teacher.module(batch).logits)
+
+
+def test_an_answer_that_is_no_token_of_the_data_is_refused(prepared):
+    with pytest.raises(ValueError, match="'yes' is 3 tokens for this tokenizer"):
+        get_teacher(*prepared(*YES_NO, recipe="mllm"))
+
+
+def test_a_given_teacher_must_know_the_texts_in_this_order(prepared):
+    folder = get_teacher(*prepared("seed=22", recipe="mllm")).folder
+    cfg, data = prepared("seed=22", f"teacher.checkpoint={folder}", recipe="mllm")
+    assert get_teacher(cfg, data).reused
+    object.__setattr__(data.inputs, "text_fields", ("title", "subtitles"))
+    with pytest.raises(
+        ValueError, match=r"with the text fields \['title'\], the data have \['title', "
+    ):
+        get_teacher(cfg, data)

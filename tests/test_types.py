@@ -73,3 +73,21 @@ def test_the_range_of_a_regression():
     for bad in ([5, 1], [1], "ab", [0, float("inf")], 3):
         with pytest.raises(ValueError, match="lowest and the highest possible score"):
             TaskSpec("t", "regression", label_range=bad)
+
+
+def test_reading_fields_one_by_one_is_no_part_of_a_spec_without_it():
+    """Else every fingerprint and cache of before would be lost."""
+    old = InputSpec(text_fields=("title", "ocr"))
+    assert not {"separate_text", "max_field_length"} & old.to_dict().keys()
+    assert len(old.to_dict()) == len(dataclasses.fields(InputSpec)) - 2
+    assert InputSpec(**old.to_dict()) == old
+    new = dataclasses.replace(old, separate_text=True, max_field_length=3)
+    assert new.to_dict() == old.to_dict() | {"separate_text": True, "max_field_length": 3}
+    assert InputSpec(**new.to_dict()) == new
+
+
+@pytest.mark.parametrize("wrong", [{"text_fields": ()}, {"max_field_length": 0}])
+def test_fields_one_by_one_need_fields(wrong):
+    with pytest.raises(ValueError, match="separate_text needs text fields of at least one token"):
+        InputSpec(**{"separate_text": True, **wrong})
+    InputSpec(**wrong)

@@ -32,7 +32,14 @@ SHARD_CLIPS = 256
 SHARD_BYTES = 256 * 2**20
 """Most bytes in one shard, so that large frames do not fill the memory."""
 
-_NOT_READING = ("sampling", "train_sampling", "text_fields", "max_text_length")
+_NOT_READING = (
+    "sampling",
+    "train_sampling",
+    "text_fields",
+    "max_text_length",
+    "separate_text",
+    "max_field_length",
+)
 _STALE_SECONDS = 24 * 3600
 
 

@@ -18,6 +18,7 @@ from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import Reading, read_file
 from coefvq.data.sampling import EVAL_POLICIES, view_name
 from coefvq.data.scores import label_spread
+from coefvq.data.text import Tokens
 from coefvq.types import Batch, Clip, InputSpec, TaskSpec
 
 _log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class ClipDataset(Dataset[Batch]):
         clips: N clips.
         task: what the labels mean.
         inputs: how clips are read.
-        tokens: token ids and mask (N, T), or None, None.
+        tokens: of the clips' texts.
         normalizer: for privileged features; None when there are none.
         sampling: the frame policy.
         cache: decoded clips; None: decode on the fly.
@@ -142,7 +143,7 @@ class ClipDataset(Dataset[Batch]):
         clips: Sequence[Clip],
         task: TaskSpec,
         inputs: InputSpec,
-        tokens: tuple[Tensor | None, Tensor | None],
+        tokens: Tokens,
         normalizer: PrivilegedNormalizer | None,
         sampling: str,
         cache: FrameCache | None,
@@ -161,7 +162,7 @@ class ClipDataset(Dataset[Batch]):
         self.ids = [clip.id for clip in clips]
         self.labels, self.label_mask = label_tensors(clips, task)
         self.label_std = label_spread(clips)
-        self.input_ids, self.text_mask = tokens
+        self.tokens = tokens
         self.privileged: Tensor | None = None
         self.privileged_mask: Tensor | None = None
         if normalizer is not None:
@@ -246,8 +247,7 @@ class ClipDataset(Dataset[Batch]):
             views=self.view_names(ids),
             frames=torch.from_numpy(arrays["frames"]),
             frame_mask=torch.from_numpy(arrays["frame_mask"]),
-            input_ids=pick(self.input_ids),
-            text_mask=pick(self.text_mask),
+            **{name: pick(tensor) for name, tensor in self.tokens._asdict().items()},
             audio=torch.from_numpy(arrays["audio"]).float() if sound else None,
             audio_mask=torch.from_numpy(arrays["audio_mask"]) if sound else None,
             motion=torch.from_numpy(arrays["motion"]) if self.inputs.motion_frames else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from coefvq.data.chunks import Chunks
 from coefvq.data.fragments import fitted
 from coefvq.data.media import Media, UnreadableClip
 from coefvq.data.sampling import check_policy
-from coefvq.data.text import encode, join_fields, separator_of
+from coefvq.data.text import Tokens, encode, encode_fields, join_fields, separator_of
 from coefvq.data.video import frames_and_chunks_of
 from coefvq.types import Batch, Clip, InputSpec
 
@@ -109,6 +110,8 @@ class Sample:
         audio: (mel_bins, M) float32, or None when no sound is read.
         audio_mask: (M,) bool, or None.
         motion: (F, K, 3, h, w) uint8 RGB, or None when no chunks are read.
+        field_ids: (K, T) int64, or None unless texts are also read field by field.
+        field_mask: (K, T) bool, or None.
     """
 
     id: str
@@ -119,6 +122,8 @@ class Sample:
     audio: Tensor | None = None
     audio_mask: Tensor | None = None
     motion: Tensor | None = None
+    field_ids: Tensor | None = None
+    field_mask: Tensor | None = None
 
 
 class ClipReader:
@@ -155,25 +160,36 @@ class ClipReader:
         inputs = self.inputs
         policy = inputs.train_sampling if train else inputs.sampling
         reading = read_file(clip.path, inputs, policy, rng)
-        input_ids, text_mask = self.tokens([clip])
+        texts = self.tokens([clip])._asdict().items()
         return Sample(
             clip.id,
             torch.from_numpy(reading.frames),
             torch.from_numpy(reading.frame_mask),
-            None if input_ids is None else input_ids[0],
-            None if text_mask is None else text_mask[0],
-            torch.from_numpy(reading.audio).float() if inputs.audio else None,
-            torch.from_numpy(reading.audio_mask) if inputs.audio else None,
-            torch.from_numpy(reading.motion) if inputs.motion_frames else None,
+            audio=torch.from_numpy(reading.audio).float() if inputs.audio else None,
+            audio_mask=torch.from_numpy(reading.audio_mask) if inputs.audio else None,
+            motion=torch.from_numpy(reading.motion) if inputs.motion_frames else None,
+            **{name: None if value is None else value[0] for name, value in texts},
         )
 
-    def tokens(self, clips: Sequence[Clip]) -> tuple[Tensor | None, Tensor | None]:
-        """Token ids and mask (N, T) of many clips at once; None, None when no text is read."""
-        if self.tokenizer is None or not self.inputs.text_fields:
-            return None, None
+    def tokens(self, clips: Sequence[Clip]) -> Tokens:
+        """Token ids and masks of many clips at once; Nones when no text is read."""
+        inputs = self.inputs
+        if self.tokenizer is None or not inputs.text_fields:
+            return Tokens()
         separator = separator_of(self.tokenizer)
-        texts = [join_fields(clip.text, self.inputs.text_fields, separator) for clip in clips]
-        return encode(texts, self.tokenizer, self.inputs.max_text_length)
+        texts = [join_fields(clip.text, inputs.text_fields, separator) for clip in clips]
+        joined = encode(texts, self.tokenizer, inputs.max_text_length)
+        if not inputs.separate_text:
+            return Tokens(*joined)
+        return Tokens(
+            *joined,
+            *encode_fields(
+                [clip.text for clip in clips],
+                inputs.text_fields,
+                self.tokenizer,
+                inputs.max_field_length,
+            ),
+        )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -184,7 +200,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     if not samples:
         raise ValueError("cannot make a batch of no samples; give at least one")
-    fields = ("frames", "frame_mask", "input_ids", "text_mask", "audio", "audio_mask", "motion")
+    fields = [field.name for field in dataclasses.fields(Sample) if field.name != "id"]
     columns = {name: [getattr(sample, name) for sample in samples] for name in fields}
     return Batch(
         ids=tuple(sample.id for sample in samples),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,22 @@ from coefvq.types import Clip
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """The first five entries of a trained vocabulary, in this order (BERT's words for them)."""
+
+
+class Tokens(NamedTuple):
+    """Texts of N clips as token ids; what is not read is None.
+
+    Args:
+        input_ids: (N, T) int64, all fields in one text.
+        text_mask: (N, T) bool.
+        field_ids: (N, K, T) int64, the fields one by one.
+        field_mask: (N, K, T) bool.
+    """
+
+    input_ids: Tensor | None = None
+    text_mask: Tensor | None = None
+    field_ids: Tensor | None = None
+    field_mask: Tensor | None = None
 
 
 def load_tokenizer(name: str | Path) -> Any:
@@ -180,9 +196,44 @@ def encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> tuple[Tenso
     return input_ids, mask
 
 
+def encode_fields(
+    texts: Sequence[Mapping[str, str]], fields: Sequence[str], tokenizer: Any, max_length: int
+) -> tuple[Tensor, Tensor]:
+    """Turn each text field of clips into token ids by itself, without special tokens.
+
+    Args:
+        texts: text by field, of B clips.
+        fields: K names; a field that a clip doesn't have is empty.
+        tokenizer: a Hugging Face tokenizer with a padding token.
+        max_length: T; longer fields are cut, shorter ones padded on the right.
+
+    Returns:
+        field_ids (B, K, T) int64.
+        field_mask (B, K, T) bool, True where a token counts; nowhere in an empty field.
+    """
+    shape = (len(texts), len(fields), max_length)
+    rows = [text.get(field, "").strip() for text in texts for field in fields]
+    if not rows:
+        return torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.bool)
+    encoded = tokenizer(
+        rows,
+        padding="max_length",
+        padding_side="right",
+        truncation=True,
+        max_length=max_length,
+        add_special_tokens=False,
+        return_attention_mask=True,
+    )
+    field_ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
+    field_mask = torch.tensor(encoded["attention_mask"], dtype=torch.bool)
+    return field_ids.view(shape), field_mask.view(shape)
+
+
 __all__ = [
     "SPECIAL_TOKENS",
+    "Tokens",
     "encode",
+    "encode_fields",
     "join_fields",
     "load_tokenizer",
     "make_tokenizer",

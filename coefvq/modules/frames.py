@@ -134,4 +134,31 @@ class FrameProcessor(nn.Module):
         return frames.flatten(-2).gather(-1, places).unflatten(-1, (size, size))
 
 
-__all__ = ["FrameConfig", "FrameMode", "FrameProcessor"]
+def thin_frames(frames: Tensor, mask: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+    """Keep some frames of each clip: the middles of equal segments of those that it has.
+
+    Args:
+        frames: (B, F, 3, H, W).
+        mask: (B, F) bool, True where a frame is real.
+        num_frames: at most F.
+
+    Returns:
+        (B, num_frames, 3, H, W) and their (B, num_frames) bool mask; a clip with fewer real
+        frames keeps them all.
+
+    Example:
+        >>> frames = torch.arange(6).view(1, 6, 1, 1, 1)
+        >>> thin_frames(frames, torch.ones(1, 6).bool(), 2)[0].flatten().tolist()
+        [1, 4]
+    """
+    step = torch.arange(num_frames, device=mask.device)
+    count = mask.sum(1, keepdim=True)
+    spread = (2 * step + 1) * count // (2 * num_frames)
+    rank = torch.where(count > num_frames, spread, step)
+    # Places of the real frames, in their order, then those of the others.
+    place = (~mask).to(torch.uint8).argsort(dim=1, stable=True).gather(1, rank)
+    rows = torch.arange(len(frames), device=frames.device)[:, None]
+    return frames[rows, place], mask.gather(1, place)
+
+
+__all__ = ["FrameConfig", "FrameMode", "FrameProcessor", "thin_frames"]

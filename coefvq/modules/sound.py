@@ -17,12 +17,21 @@ class SoundEncoderConfig:
         hidden: channels between the two convolutions.
         patch: mel frames per patch of the first convolution.
         stride: patches per token.
+        mel_frames: the most mel frames that are heard, from the start of the clip; None: all. For
+            a student that is to be lighter than a teacher of the same batches.
     """
 
     mel_bins: int = 64
     hidden: int = 64
     patch: int = 4
     stride: int = 2
+    mel_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mel_frames is not None and self.mel_frames < 1:
+            raise ValueError(
+                f"mel_frames must be at least 1, or None for all, got {self.mel_frames}"
+            )
 
 
 class SoundEncoder(nn.Module):
@@ -61,6 +70,10 @@ class SoundEncoder(nn.Module):
                 f"sound has {audio.shape[1]} mel bins, the model reads {self.config.mel_bins}; "
                 "make the data's mel_bins and the trunk's sound.mel_bins equal"
             )
+        audio, audio_mask = (
+            audio[..., : self.config.mel_frames],
+            audio_mask[:, : self.config.mel_frames],
+        )
         audio = audio.to(self.patches.weight.dtype).masked_fill(~audio_mask[:, None], 0.0)
         missing = -audio.shape[-1] % (patch * stride)
         audio, counts = F.pad(audio, (0, missing)), F.pad(audio_mask, (0, missing))

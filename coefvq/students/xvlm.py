@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import nn
 
 from coefvq.modules.checkpoints import Pretrained
-from coefvq.modules.frames import FrameConfig, FrameProcessor
+from coefvq.modules.frames import FrameConfig, FrameProcessor, thin_frames
 from coefvq.modules.heads import TaskHead
 from coefvq.modules.pretrained import PretrainedMixin
 from coefvq.modules.xvlm import XVLM, XVLMConfig
@@ -24,6 +24,8 @@ class XVLMStudent(PretrainedMixin, nn.Module):
         trunk: shape of the trunk.
         frames: how frames are prepared.
         head_dropout: on the head's hidden layer.
+        num_frames: the most frames that are read of each clip, evenly spread over those that it
+            has; None: all. For a student that is to be lighter than a teacher of the same batches.
         pretrained: weights to start from; None: random.
 
     Example:
@@ -47,9 +49,13 @@ class XVLMStudent(PretrainedMixin, nn.Module):
         frames: FrameConfig,
         *,
         head_dropout: float = 0.0,
+        num_frames: int | None = None,
         pretrained: Pretrained | None = None,
     ) -> None:
         super().__init__()
+        if num_frames is not None and num_frames < 1:
+            raise ValueError(f"num_frames must be at least 1, or None for all, got {num_frames}")
+        self.num_frames = num_frames
         self.frames = FrameProcessor(frames)
         self.trunk = XVLM(trunk)
         self.head = TaskHead(self.trunk.features_width, num_outputs, head_dropout)
@@ -58,10 +64,12 @@ class XVLMStudent(PretrainedMixin, nn.Module):
 
     def forward(self, batch: Batch) -> StudentOutput:
         """Answer a batch; only its public part is read."""
-        pixels = self.frames(batch.frames, self.trunk.dtype)
+        frames, frame_mask = batch.frames, batch.frame_mask
+        if self.num_frames is not None and self.num_frames < frames.shape[1]:
+            frames, frame_mask = thin_frames(frames, frame_mask, self.num_frames)
         features = self.trunk(
-            pixels,
-            batch.frame_mask,
+            self.frames(frames, self.trunk.dtype),
+            frame_mask,
             batch.input_ids,
             batch.text_mask,
             batch.audio,
@@ -82,6 +90,7 @@ class XVLMStudent(PretrainedMixin, nn.Module):
             "trunk": self.trunk.config.to_dict(),
             "frames": dataclasses.asdict(self.frames.config),
             "head_dropout": self.head.dropout,
+            "num_frames": self.num_frames,
         }
 
     @classmethod
@@ -92,6 +101,7 @@ class XVLMStudent(PretrainedMixin, nn.Module):
             XVLMConfig.from_dict(values["trunk"]),
             FrameConfig(**values["frames"]),
             head_dropout=values["head_dropout"],
+            num_frames=values.get("num_frames"),  # models saved earlier read all
         )
 
 

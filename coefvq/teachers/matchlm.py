@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
@@ -144,7 +143,7 @@ class MatchLM(MLLMFolder, nn.Module):
         return {
             "mllm": self.mllm.config.to_dict(),
             "num_sub_labels": self.num_sub_labels,
-            "prompt": dataclasses.asdict(self.mllm.prompt),
+            "prompt": self.mllm.prompt.to_dict(),
             "frame_budget": self.frame_budget,
             "frame_split": self.frame_split,
         }

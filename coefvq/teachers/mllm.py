@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from torch import nn
@@ -27,10 +26,12 @@ class ClipMLLM(MLLMFolder, nn.Module):
     Args:
         mllm: shape, adapters, read-out and audio mode.
         num_outputs: width of the head, `TaskSpec.num_outputs`.
-        layout: words and the slots `{video}`, `{audio}`, `{text}` in any order.
+        layout: words and the slots `{video}`, `{audio}`, `{text}` in any order; a text field of
+            its own is `{text:subtitles}`, with a label `{text:subtitles|Subtitles:}`.
         tokenizer: the language model's, for the words of the layout; texts of a batch must be
             tokens of it too. None: for a layout of slots alone.
         prompt: a layout whose words are already ids, in place of layout and tokenizer.
+        text_fields: `InputSpec.text_fields` of the data, for slots of single fields.
     """
 
     def __init__(
@@ -41,11 +42,17 @@ class ClipMLLM(MLLMFolder, nn.Module):
         layout: str = CLIP_LAYOUT,
         tokenizer: PromptTokenizer | None = None,
         prompt: Prompt | None = None,
+        text_fields: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.num_outputs = num_outputs
         self.mllm = MLLM(
-            mllm, num_outputs=num_outputs, layout=layout, tokenizer=tokenizer, prompt=prompt
+            mllm,
+            num_outputs=num_outputs,
+            layout=layout,
+            tokenizer=tokenizer,
+            prompt=prompt,
+            text_fields=text_fields,
         )
         if self.mllm.num_clips != 1:
             raise ValueError(
@@ -68,7 +75,7 @@ class ClipMLLM(MLLMFolder, nn.Module):
         return {
             "mllm": self.mllm.config.to_dict(),
             "num_outputs": self.num_outputs,
-            "prompt": dataclasses.asdict(self.mllm.prompt),
+            "prompt": self.mllm.prompt.to_dict(),
         }
 
     @classmethod

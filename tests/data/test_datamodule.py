@@ -330,3 +330,19 @@ def test_one_of_several_fixed_views_is_drawn_each_epoch(make):
         if (name, view.views[0]) in drawn:
             assert torch.equal(view.frames[0], drawn[name, view.views[0]])
     assert not torch.equal(views[0].frames, views[1].frames)
+
+
+def test_fields_one_by_one_change_the_fingerprint_and_no_file(make):
+    data, both = make(), make(separate_text=True, max_field_length=5)
+    data.prepare()
+    both.prepare()
+    assert both.fingerprint != data.fingerprint
+    longer = make(separate_text=True, max_field_length=6)
+    longer.prepare()
+    assert longer.fingerprint != both.fingerprint
+    folders = {d._caches["uniform"].folder for d in (data, both)}
+    assert len(folders) == 1
+    (plain, *_), (batch, *_) = data.val_dataloader(), both.val_dataloader()
+    assert plain.field_ids is None and plain.field_mask is None
+    assert batch.field_ids.shape == batch.field_mask.shape == (len(batch), 1, 5)
+    assert torch.equal(batch.input_ids, plain.input_ids) and batch.public().field_ids is not None

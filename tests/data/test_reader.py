@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,23 @@ def test_a_sample_has_the_shapes_of_its_input_spec(reader, clip_files):
     for field, (shape, kind) in reading_shapes(INPUTS).items():
         assert getattr(reading, field).shape == shape
         assert getattr(reading, field).dtype == kind
+
+
+def test_fields_one_by_one_come_on_top_of_the_joined_text(reader, clip_files):
+    inputs = dataclasses.replace(
+        INPUTS, text_fields=("title", "ocr"), separate_text=True, max_field_length=3
+    )
+    both = ClipReader(inputs, reader.tokenizer)
+    clips = [Clip("a", clip_files / "clip00.mp4", {"title": "a cat"}),
+             Clip("b", clip_files / "clip01.mp4", {"ocr": "a cat a cat"})]  # fmt: skip
+    batch = collate([both.read(clip) for clip in clips])
+    assert batch.field_ids.shape == batch.field_mask.shape == (2, 2, 3)
+    assert batch.field_mask.sum(-1).tolist() == [[2, 0], [0, 3]]
+    plain = ClipReader(dataclasses.replace(inputs, separate_text=False), reader.tokenizer)
+    without = collate([plain.read(clip) for clip in clips])
+    assert without.field_ids is None and without.field_mask is None
+    for name in ("frames", "audio", "input_ids", "text_mask"):
+        assert torch.equal(getattr(batch, name), getattr(without, name))
 
 
 def test_labels_and_privileged_features_are_not_looked_at(reader, clip_files):

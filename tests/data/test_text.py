@@ -4,7 +4,14 @@ import sys
 import pytest
 import torch
 
-from coefvq.data.text import encode, join_fields, load_tokenizer, make_tokenizer, train_tokenizer
+from coefvq.data.text import (
+    encode,
+    encode_fields,
+    join_fields,
+    load_tokenizer,
+    make_tokenizer,
+    train_tokenizer,
+)
 from coefvq.types import Clip
 
 TEXTS = ["A cat plays with yarn", "the CAT sleeps", "dogs run", "Dogs run home"]
@@ -86,3 +93,14 @@ def test_no_text_fields_no_tokenizer(tmp_path):
     clips = [Clip("a", tmp_path, {"title": "cat cat"})]
     assert make_tokenizer(clips, (), None, 50) is None
     assert "cat" in make_tokenizer(clips, ("title",), None, 50).get_vocab()
+
+
+def test_fields_are_encoded_one_by_one_without_special_tokens():
+    tokenizer = train_tokenizer(["a cat", "a cat", "a dog", "a dog"])
+    texts = [{"title": "a cat a dog", "ocr": " "}, {"ocr": "dog"}]
+    ids, mask = encode_fields(texts, ("title", "ocr"), tokenizer, 3)
+    assert ids.shape == mask.shape == (2, 2, 3)
+    assert mask.tolist() == [[[1, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 0, 0]]]
+    assert tokenizer.convert_ids_to_tokens(ids[0, 0]) == ["a", "cat", "a"]
+    assert tokenizer.convert_ids_to_tokens(ids[1, 1][:1]) == ["dog"]
+    assert encode_fields([], ("title",), tokenizer, 3)[0].shape == (0, 1, 3)

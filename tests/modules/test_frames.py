@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from coefvq.modules.frames import FrameConfig, FrameProcessor
+from coefvq.modules.frames import FrameConfig, FrameProcessor, thin_frames
 
 
 def plain(size, **changes):
@@ -93,3 +93,15 @@ def test_normalisation_in_closed_form():
 def test_sentences(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_thinned_frames_are_spread_over_those_that_a_clip_has():
+    frames = torch.arange(8).view(1, 8, 1, 1, 1).expand(4, -1, -1, -1, -1)
+    mask = torch.arange(8) < torch.tensor([[8], [5], [3], [1]])
+    mask[1] = mask[1].flip(0)  # the last five
+    kept, kept_mask = thin_frames(frames, mask, 3)
+    assert kept.flatten(1).tolist()[:3] == [[1, 4, 6], [3, 5, 7], [0, 1, 2]]
+    assert kept[3, 0].item() == 0
+    assert kept_mask.tolist() == [[True] * 3] * 3 + [[True, False, False]]
+    same, same_mask = thin_frames(frames, mask, 8)
+    assert torch.equal(same[0], frames[0]) and same_mask.sum(1).tolist() == [8, 5, 3, 1]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -39,3 +41,16 @@ def test_padding_looks_like_the_end_of_the_sound():
 def test_other_mel_bins_are_refused(encoder):
     with pytest.raises(ValueError, match="sound has 5 mel bins, the model reads 4"):
         encoder(torch.zeros(1, 5, 8), torch.ones(1, 8, dtype=torch.bool))
+
+
+def test_a_light_encoder_hears_the_start_alone(encoder):
+    light = SoundEncoder(dataclasses.replace(encoder.config, mel_frames=10), 8)
+    light.load_state_dict(encoder.state_dict())
+    audio, mask = torch.randn(2, 4, 24), torch.ones(2, 24).bool()
+    mask[1, 6:] = False
+    tokens, counts = light(audio, mask)
+    want, want_counts = encoder(audio[..., :10], mask[:, :10])
+    assert torch.equal(tokens, want) and torch.equal(counts, want_counts)
+    assert not torch.equal(tokens, encoder(audio, mask)[0][:, : tokens.shape[1]])
+    with pytest.raises(ValueError, match="mel_frames must be at least 1, or None for all, got 0"):
+        SoundEncoderConfig(mel_frames=0)

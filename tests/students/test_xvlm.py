@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from small_models import FRAMES, random_batch, small_swin, small_trunk
 
 from coefvq.modules.checkpoints import Pretrained
-from coefvq.modules.frames import FrameConfig
+from coefvq.modules.frames import FrameConfig, thin_frames
 from coefvq.modules.pretrained import load_metadata
 from coefvq.students.xvlm import XVLMStudent
 
@@ -164,3 +165,33 @@ def test_base_is_built_from_its_yaml():
     assert student.trunk.config.pool == "text"
     assert student.trunk.sound is None
     assert sum(p.numel() for p in student.parameters()) == pytest.approx(216e6, rel=0.02)
+
+
+def test_a_light_student_reads_some_of_the_frames(tmp_path):
+    whole, batch = small_student().eval(), random_batch()
+    light = XVLMStudent(1, small_trunk(), FRAMES, num_frames=1).eval()
+    light.load_state_dict(whole.state_dict())
+    frames, mask = thin_frames(batch.frames, batch.frame_mask, 1)
+    fewer = dataclasses.replace(batch, frames=frames, frame_mask=mask)
+    assert torch.equal(light(batch).logits, whole(fewer).logits)
+    assert not torch.equal(light(batch).logits, whole(batch).logits)
+    assert torch.equal(light(fewer).logits, whole(fewer).logits)
+    light.save_pretrained(tmp_path)
+    again = XVLMStudent.from_pretrained(tmp_path)
+    assert again.num_frames == 1 and torch.equal(again(batch).logits, light(batch).logits)
+
+
+def test_a_student_saved_before_it_could_read_fewer_frames_comes_back(tmp_path):
+    student, batch = small_student().eval(), random_batch()
+    student.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["config"]["num_frames"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    again = XVLMStudent.from_pretrained(tmp_path)
+    assert torch.equal(again(batch).logits, student(batch).logits)
+    small_student().load_pretrained(tmp_path)
+
+
+def test_no_frames_at_all_is_refused():
+    with pytest.raises(ValueError, match="num_frames must be at least 1, or None for all, got 0"):
+        XVLMStudent(1, small_trunk(), FRAMES, num_frames=0)

@@ -255,6 +255,7 @@ def _open_whisper(config: AudioConfig) -> WhisperEncoder:
             encoder_layers=config.layers,
             encoder_attention_heads=config.heads,
             encoder_ffn_dim=config.feedforward,
+            init_std=config.init_std,
         )
     )
 

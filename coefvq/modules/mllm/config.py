@@ -105,6 +105,9 @@ class AudioConfig:
         heads: attention heads of the encoder.
         feedforward: hidden width of the encoder's layers.
         stack: neighbouring tokens per token of the sequence, for `mode="token"`.
+        init_std: standard deviation of random weights. Whisper's own 0.02 is for its own widths: in
+            a narrow encoder, what is heard is then drowned by what says where it stands (position
+            vectors of size 1), and little is learnt from few clips.
         architecture: a transformers config as plain values; what saved models hold.
     """
 
@@ -117,12 +120,15 @@ class AudioConfig:
     heads: int = 12
     feedforward: int = 3072
     stack: int = 10
+    init_std: float = 0.02
     architecture: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         _check("audio mode", self.mode, AudioMode)
         if self.stack < 1:
             raise ValueError(f"stack is a number of tokens from 1, got {self.stack}")
+        if self.init_std <= 0:
+            raise ValueError(f"init_std must be above 0, got {self.init_std}")
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,11 @@ class MLLMConfig:
             raise ValueError(
                 f"answer_words are the word for 1 and the word for 0, got {self.answer_words}"
             )
+        if not all(isinstance(word, str) for word in self.answer_words):
+            raise ValueError(
+                f"answer_words are two words, got {self.answer_words}; YAML takes a bare yes or no "
+                "for true or false: put them into quotes"
+            )
         if self.lora is not None and self.train_language:
             raise ValueError(
                 "lora and train_language were both given; adapters are for a frozen language "
@@ -208,7 +219,10 @@ class MLLMConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` is the way back."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if self.audio is not None and self.audio.init_std == AudioConfig.init_std:
+            del values["audio"]["init_std"]  # as in models saved before it could be chosen
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MLLMConfig:

@@ -14,8 +14,9 @@ from coefvq.modules.mllm.audio import AudioPath
 from coefvq.modules.mllm.backbone import Backbone, Piece, open_backbone
 from coefvq.modules.mllm.config import MLLMConfig
 from coefvq.modules.mllm.lora import add_lora
-from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer, Slot, make_prompt
+from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer, Slot, check_tokenizer, make_prompt
 from coefvq.modules.mllm.readout import HeadReadOut, YesNoReadOut, last_hidden
+from coefvq.modules.mllm.texts import text_pieces
 from coefvq.types import Batch
 
 
@@ -48,6 +49,7 @@ class MLLM(nn.Module):
         tokenizer: the language model's, for the words of the layout; texts of a batch must be
             tokens of it too. None: for a layout of slots alone.
         prompt: a layout whose words are already ids, in place of layout and tokenizer.
+        text_fields: names of the rows of `Batch.field_ids`, for slots of single fields.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class MLLM(nn.Module):
         layout: str = "{video}",
         tokenizer: PromptTokenizer | None = None,
         prompt: Prompt | None = None,
+        text_fields: Sequence[str] = (),
     ) -> None:
         super().__init__()
         yes_no = config.read_out == "yes_no"
@@ -67,12 +70,14 @@ class MLLM(nn.Module):
                 f"read_out 'yes_no' gives one logit, the task has {num_outputs} outputs; "
                 "set read_out='head'"
             )
+        check_tokenizer(tokenizer, config.backbone.model_name_or_path)
         self.backbone = open_backbone(config.backbone)
         self.prompt = prompt or make_prompt(
             layout,
             tokenizer,
             vocab_size=self.backbone.vocab_size,
             answer_words=config.answer_words if yes_no else None,
+            fields=text_fields,
         )
         self.parts = self.prompt.parts()
         slots = [part for part in self.parts if isinstance(part, Slot)]
@@ -171,20 +176,7 @@ class MLLM(nn.Module):
         masks = [clip.frame_mask for clip in clips] if frame_masks is None else frame_masks
         videos = self._videos(clips, masks)
         sounds, pooled, unused = self._sounds(clips, videos)
-        content = {"video": videos, "audio": sounds, "text": self._texts(clips)}
-        device = clips[0].device
-        words = [
-            None if isinstance(part, Slot) else Piece(self._embed(part.ids, device))
-            for part in self.parts
-        ]
-        sequences = [
-            [
-                content[part.kind][part.clip][row] if isinstance(part, Slot) else word
-                for part, word in zip(self.parts, words, strict=True)
-            ]
-            for row in range(len(clips[0]))
-        ]
-        hidden, mask = self.backbone(sequences)
+        hidden, mask = self.backbone(self._sequences(clips, videos, sounds))
         states = last_hidden(hidden, mask)
         if isinstance(self.read_out, YesNoReadOut):
             assert self.prompt.answer_ids is not None
@@ -203,19 +195,29 @@ class MLLM(nn.Module):
         counts = torch.cat([mask.sum(1) for mask in masks]).tolist()
         return _by_clip(self.backbone.encode_frames(pixels, counts), len(clips))
 
-    def _texts(self, clips: Sequence[Batch]) -> list[list[Piece]]:
-        texts = []
-        for number, clip in enumerate(clips):
-            if Slot("text", number) not in self.parts or clip.input_ids is None:
-                nothing = self._embed((), clip.device)
-                texts.append([Piece(nothing)] * len(clip))
+    def _sequences(
+        self, clips: Sequence[Batch], videos: list[list[Piece]], sounds: list[list[Piece]]
+    ) -> list[list[Piece]]:
+        """Fill the slots, row by row; a label goes with what it stands for."""
+        embed, media = self.backbone.embed, {"video": videos, "audio": sounds}
+        content = {
+            slot: media[slot.kind][slot.clip]
+            if slot.kind in media
+            else text_pieces(slot, clips[slot.clip], self.prompt.fields, embed)
+            for slot in self.parts
+            if isinstance(slot, Slot)
+        }
+        sequences: list[list[Piece]] = [[] for _ in range(len(clips[0]))]
+        for part in self.parts:
+            if isinstance(part, Slot):
+                for row, piece in zip(sequences, content[part], strict=True):
+                    row.append(piece)
                 continue
-            mask = clip.text_mask
-            if mask is None:
-                mask = torch.ones_like(clip.input_ids, dtype=torch.bool)
-            rows = self._embed(clip.input_ids[mask], clip.device)
-            texts.append([Piece(row) for row in rows.split(mask.sum(1).tolist())])
-        return texts
+            words = Piece(self._embed(part.ids, clips[0].device))
+            for number, row in enumerate(sequences):
+                if part.slot is None or len(content[part.slot][number].tokens):
+                    row.append(words)
+        return sequences
 
     def _embed(self, ids: Any, device: torch.device) -> Tensor:
         return self.backbone.embed(torch.as_tensor(ids, dtype=torch.long, device=device))

@@ -4,6 +4,7 @@ import torch
 from coefvq.data.loading import ClipDataset, EpochShuffle
 from coefvq.data.media import UnreadableClip
 from coefvq.data.pairs.dataset import PairDataset, make_pair_loader, take
+from coefvq.data.text import Tokens
 from coefvq.pairs import Pair, PairBatch
 from coefvq.types import Clip, InputSpec, TaskSpec
 
@@ -19,7 +20,7 @@ def clips(clip_files):
 @pytest.fixture
 def make(clips):
     def build(pairs=None, **options):
-        data = ClipDataset(clips, TASK, INPUTS, (None, None), None,
+        data = ClipDataset(clips, TASK, INPUTS, Tokens(), None,
                            options.pop("sampling", "uniform"), None, **options)  # fmt: skip
         pairs = pairs or [
             Pair("p", clips[0], clips[1], 1.0, {"crop": 1.0}),

@@ -16,6 +16,7 @@ from coefvq.modules.mllm.audio import (
     WhisperTower,
     whisper_features,
 )
+from coefvq.modules.mllm.config import AudioConfig
 
 
 def sound(clips=3, seed=0):
@@ -146,3 +147,12 @@ def test_sound_of_another_height_is_refused():
     tower = WhisperTower(small_audio())
     with pytest.raises(ValueError, match="sound has 5 mel bins, the audio tower reads 8"):
         tower(torch.zeros(1, 5, 4), torch.ones(1, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("std", [0.02, 0.2])
+def test_random_weights_are_as_wide_as_asked_for(std):
+    torch.manual_seed(0)
+    tower = WhisperTower(small_audio(init_std=std))
+    assert tower.encoder.conv1.weight.std().item() == pytest.approx(std, rel=0.1)
+    again = WhisperTower(AudioConfig(architecture=tower.architecture()))
+    assert again.encoder.config.init_std == std

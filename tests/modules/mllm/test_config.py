@@ -14,6 +14,14 @@ def test_plain_values_come_back():
     assert MLLMConfig.from_dict(json.loads(json.dumps(bare.to_dict()))) == bare
 
 
+def test_the_spread_of_random_weights_is_saved_only_where_it_was_chosen():
+    """Else models of before would count as another architecture."""
+    assert "init_std" not in MLLMConfig().to_dict()["audio"]
+    chosen = MLLMConfig(audio=AudioConfig(init_std=0.1))
+    assert chosen.to_dict()["audio"]["init_std"] == 0.1
+    assert MLLMConfig.from_dict(chosen.to_dict()) == chosen
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -23,6 +31,8 @@ def test_plain_values_come_back():
         (lambda: BackboneConfig(vision_width=9, vision_heads=2), "vision_heads=2 must divide"),
         (lambda: BackboneConfig(heads=14, key_value_heads=4), "key_value_heads=4 must divide"),
         (lambda: AudioConfig(mode="early"), "audio mode 'early' is unknown"),
+        (lambda: AudioConfig(init_std=0), "init_std must be above 0, got 0"),
+        (lambda: MLLMConfig(answer_words=(True, False)), "put them into quotes"),
         (lambda: AudioConfig(stack=0), "stack is a number of tokens from 1"),
         (lambda: LoraSettings(rank=0), "rank of the adapters must be 1 or more"),
         (lambda: MLLMConfig(read_out="word"), "read_out 'word' is unknown"),
