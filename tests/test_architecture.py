@@ -20,7 +20,7 @@ ALLOWED = {
     "teacher_cache": {"types", "files", "teacher_cache"},
     # losses: how much each of several teachers counts is one formula, in the loss and in a teacher.
     "teachers": {"types", "pairs", "modules", "losses", "teacher_cache", "teachers"},
-    "data": {"types", "pairs", "data"},
+    "data": {"types", "pairs", "files", "data"},
     "files": set(),
     "evaluation": {"types", "files", "evaluation"},
     "cascade": {"types", "files", "evaluation", "cascade"},

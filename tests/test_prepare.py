@@ -26,7 +26,7 @@ def test_what_only_the_data_know_is_filled_in(prepared):
     assert dict(cfg.runtime) == {
         "task": "binary", "num_outputs": 1, "num_privileged": data.num_privileged,
         "vocab_size": len(data.tokenizer), "num_sub_labels": 0,
-        "label_range": None,
+        "label_range": None, "score_low": None, "score_high": None,
         "text_fields": ["title"],
         "student_width": None, "teacher_width": None,
     }  # fmt: skip

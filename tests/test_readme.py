@@ -33,7 +33,8 @@ def test_the_readme_opens_with_the_two_commands():
     assert TEXT.index(block[0]) < 200
 
 
-def test_the_python_snippets_run_one_after_the_other():
+def test_the_python_snippets_run_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(snippets) >= 2
     space: dict = {}
