@@ -48,8 +48,8 @@ def check(cfg):
 
 def test_all_recipes_are_found():
     assert RECIPES == ["cpfd", "feature_kd", "ha_pfd", "label_smoothing", "lmm_vqa", "lmm_vqa_kd",
-                       "logit_kd", "matchlite", "matchlm", "matchlm2lite", "pfd", "relational_kd", "self_distillation",
-                       "supervised", "teacher"]  # fmt: skip
+                       "logit_kd", "matchlite", "matchlm", "matchlm2lite", "pfd",
+                       "relational_kd", "self_distillation", "supervised", "teacher"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RECIPES)
