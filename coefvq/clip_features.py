@@ -40,13 +40,10 @@ def clip_features(cfg: DictConfig, data: Any, teacher: nn.Module) -> Iterator[No
     other teachers, nor where clips show other frames each time: a store knows one view of a clip.
     """
     encoder = getattr(teacher, "encoder", None)
-    same = data.inputs.train_sampling == data.inputs.sampling
-    if (
-        not hasattr(teacher, "use_store")
-        or encoder is None
-        or not encoder.config.frozen
-        or not same
-    ):
+    if not hasattr(teacher, "use_store") or encoder is None or not encoder.config.frozen:
+        yield
+        return
+    if data.inputs.train_sampling != data.inputs.sampling:
         yield
         return
     from coefvq.students.feature_store import FeatureStore

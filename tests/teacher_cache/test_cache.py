@@ -154,6 +154,16 @@ def test_what_is_no_number_is_refused(tmp_path, output, sentence):
         cache.add(["a"], "v", output)
 
 
+def test_levels_and_doubts_of_a_teacher_of_scores_are_kept(cache):
+    levels, std = torch.randn(2, 5).log_softmax(-1), torch.tensor([0.5, 3.0])
+    output = TeacherOutput(torch.tensor([40.0, 60.0]), level_logits=levels, score_std=std)
+    cache.add(["a", "b"], ["v", "v"], output)
+    cache.flush()
+    found = cache.lookup(["b", "a"], "v")
+    assert torch.equal(found.level_logits, levels[[1, 0]])
+    assert torch.equal(found.score_std, std[[1, 0]])
+
+
 def test_a_masked_class_is_kept(cache):
     output = TeacherOutput(torch.tensor([[1.0, -torch.inf, 0.0]]))
     with cache.writing():
