@@ -28,7 +28,7 @@ class Answer:
         reason: why it was deferred or kept.
         uncertainty: from the gate.
         audited: whether the clip was drawn for the audit, whose kept clips pass the heavy model,
-            too, without changing their answer.
+            too, without changing their answer. False for one that the heavy model could not read.
         audit_probability: probability that the heavy model would see this clip: 1 for a deferred
             one. What `coefvq.cascade.monitor.miss_rate` weights by.
         seconds: decoding, and its share of the batches that it was in.
@@ -96,10 +96,15 @@ def answer_clips(
         An `Answer`, or (clip, problem).
 
     Raises:
-        ValueError: a share outside [0, 1], or an unreadable clip where that is an error.
+        ValueError: a share outside [0, 1], a batch of no clips, an unknown word, or an unreadable
+            clip where that is an error.
     """
     if not 0 <= audit <= 1:
         raise ValueError(f"audit is a share of clips in [0, 1], got {audit}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if on_bad_clip not in ("skip", "error"):
+        raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
     light_reader, heavy_reader = cascade.light.reader(), cascade.heavy.reader()
     once = cascade.one_reading
     waiting: list[_Passed] = []
@@ -143,7 +148,11 @@ def answer_clips(
                 continue
             sample, spent = (samples[i], 0.0) if once else read(heavy_reader, clip)
             if isinstance(sample, str):
-                yield clip, f"deferred, but the heavy model cannot read it: {sample}"
+                if passed.deferred:
+                    yield clip, f"deferred, but the heavy model cannot read it: {sample}"
+                else:
+                    passed.audited = False  # its answer stands; there is nothing to compare it with
+                    yield _answer(cascade, passed, audit)
                 continue
             passed.sample, passed.seconds = sample, passed.seconds + spent
             waiting.append(passed)
