@@ -17,10 +17,7 @@ def scored(seed, task="binary", clips=600):
     draw = np.random.default_rng(seed)
     width = {"binary": (), "multiclass": (3,), "multilabel": (2,)}[task]
     truth = draw.normal(size=(clips, *width))
-    if task == "multiclass":
-        labels = truth.argmax(1)
-    else:
-        labels = (truth > 0.3).astype(np.float32)
+    labels = truth.argmax(1) if task == "multiclass" else (truth > 0.3).astype(np.float32)
     mask = torch.from_numpy(draw.random(clips) > 0.1)
     ids = tuple(f"clip{i}" for i in range(clips))
 
@@ -111,6 +108,17 @@ def test_precision_moves_the_cuts_of_the_curve():
     strict = cascade_figures(policy, val, test, precision=0.99)
     assert strict["curve"][0]["metrics"]["f1"] < figures["curve"][0]["metrics"]["f1"]
     assert strict["curve"][0]["metrics"]["auroc"] == figures["curve"][0]["metrics"]["auroc"]
+
+
+def test_a_precision_that_the_light_model_never_reaches_is_no_error():
+    (_, heavy), test = scored(0), scored(1)
+    flat = Predictions(heavy.ids, 0 * heavy.logits, heavy.labels, heavy.label_mask)
+    policy = fit_policy(
+        *labelled(flat, heavy), task="binary", threshold=-np.inf, precision=0.9
+    )  # fmt: skip
+    figures = cascade_figures(policy, (flat, heavy), (flat, test[1]), precision=0.9)
+    first, last = figures["curve"][0], figures["curve"][-1]
+    assert first["metrics"]["f1"] == 0 and last["metrics"]["f1"] > 0.8
 
 
 def test_labelled_rows_only():
