@@ -10,10 +10,18 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from coefvq.cascade.policy import Policy
 from coefvq.files import write_json
-from coefvq.served_model import ServedModel, load_served
+from coefvq.served_model import (
+    Interface,
+    ServedModel,
+    load_served,
+    read_interface,
+    reads_alike,
+)
+from coefvq.types import TaskSpec
 
 POLICY, MODELS = "policy.json", "models.json"
 
@@ -29,11 +37,22 @@ class Cascade:
     @property
     def one_reading(self) -> bool:
         """Whether what was decoded for the light model is what the heavy one reads, too."""
-        light, heavy = self.light, self.heavy
-        vocabularies = [
-            None if m.tokenizer is None else m.tokenizer.get_vocab() for m in (light, heavy)
-        ]
-        return light.inputs == heavy.inputs and vocabularies[0] == vocabularies[1]
+        return reads_alike(self.light, self.heavy)
+
+
+@dataclass(frozen=True)
+class Half:
+    """One model of a cascade, for a process that runs only that one.
+
+    Args:
+        policy: fitted for it.
+        model: the light or the heavy one.
+        other: what is known of the other one, which is not loaded.
+    """
+
+    policy: Policy
+    model: ServedModel
+    other: Interface
 
 
 def is_cascade(folder: str | Path) -> bool:
@@ -73,7 +92,37 @@ def load_cascade(folder: str | Path) -> Cascade:
         ValueError: no cascade there, a model that is gone or was changed, or models of different
             tasks.
     """
-    folder = Path(folder)
+    policy, paths = _read(Path(folder))
+    light, heavy = load_served(paths["light"]), load_served(paths["heavy"])
+    _check_tasks(light.task, heavy.task)
+    policy.check_models(light.fingerprint, heavy.fingerprint)
+    return Cascade(light, heavy, policy)
+
+
+def load_half(folder: str | Path, who: Literal["light", "heavy"]) -> Half:
+    """Load one of the two models with the policy: what a process that runs only that one needs.
+
+    Args:
+        folder: of the cascade.
+        who: which model.
+
+    Raises:
+        ValueError: as `load_cascade`; whether the other model was changed is for its own half to
+            find.
+    """
+    policy, paths = _read(Path(folder))
+    model = load_served(paths[who])
+    other = read_interface(paths["heavy" if who == "light" else "light"])
+    tasks = (model.task, other.task)
+    _check_tasks(*(tasks if who == "light" else reversed(tasks)))
+    prints = {"light": policy.light_fingerprint, "heavy": policy.heavy_fingerprint}
+    prints[who] = model.fingerprint
+    policy.check_models(prints["light"], prints["heavy"])
+    return Half(policy, model, other)
+
+
+def _read(folder: Path) -> tuple[Policy, dict[str, Path]]:
+    """The policy, and where both models are."""
     if not is_cascade(folder):
         raise ValueError(
             f"{folder} holds no cascade (no {POLICY}); give the cascade folder of a run or of "
@@ -94,14 +143,15 @@ def load_cascade(folder: str | Path) -> Cascade:
                 f"the {who} model of {folder} is not at {path}; write its new place into "
                 f"{folder / MODELS}"
             )
-    light, heavy = load_served(paths["light"]), load_served(paths["heavy"])
-    if (light.task.kind, light.task.classes) != (heavy.task.kind, heavy.task.classes):
+    return policy, paths
+
+
+def _check_tasks(light: TaskSpec, heavy: TaskSpec) -> None:
+    if (light.kind, light.classes) != (heavy.kind, heavy.classes):
         raise ValueError(
-            f"the light model answers {light.task.kind} {list(light.task.classes)}, the heavy one "
-            f"{heavy.task.kind} {list(heavy.task.classes)}; give two models of one task"
+            f"the light model answers {light.kind} {list(light.classes)}, the heavy one "
+            f"{heavy.kind} {list(heavy.classes)}; give two models of one task"
         )
-    policy.check_models(light.fingerprint, heavy.fingerprint)
-    return Cascade(light, heavy, policy)
 
 
 def _place(folder: Path, model: Path) -> str:
@@ -110,4 +160,4 @@ def _place(folder: Path, model: Path) -> str:
     return os.path.relpath(model, folder.absolute()) if home in model.parents else str(model)
 
 
-__all__ = ["Cascade", "is_cascade", "load_cascade", "save_cascade"]
+__all__ = ["Cascade", "Half", "is_cascade", "load_cascade", "load_half", "save_cascade"]

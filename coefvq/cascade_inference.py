@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from coefvq.cascade.policy import Policy
 from coefvq.cascade_folder import Cascade
 from coefvq.data.reader import Sample, UnreadableClip, collate
+from coefvq.served_model import ServedModel
 from coefvq.types import Clip
 
 
@@ -28,7 +30,7 @@ class Answer:
         reason: why it was deferred or kept.
         uncertainty: from the gate.
         audited: whether the clip was drawn for the audit, whose kept clips pass the heavy model,
-            too, without changing their answer.
+            too, without changing their answer. False for one that the heavy model could not read.
         audit_probability: probability that the heavy model would see this clip: 1 for a deferred
             one. What `coefvq.cascade.monitor.miss_rate` weights by.
         seconds: decoding, and its share of the batches that it was in.
@@ -47,18 +49,73 @@ class Answer:
 
 
 @dataclass
-class _Passed:
-    """A clip that the light model has answered."""
+class Passed:
+    """A clip that the light model has answered, on its way.
+
+    Args:
+        clip: what was asked about.
+        light: the light model's logits.
+        deferred: whether the heavy model's answer will count.
+        reason: why.
+        uncertainty: from the gate.
+        seconds: so far.
+        audited: whether the heavy model sees it all the same.
+        sample: as read for the heavy model; let go of as soon as nobody needs it.
+        heavy: the heavy model's logits, once it was asked.
+    """
 
     clip: Clip
-    sample: Sample | None  # let go of as soon as nobody needs it
     light: np.ndarray
     deferred: bool
     reason: str
     uncertainty: float
-    audited: bool
     seconds: float
+    audited: bool = False
+    sample: Sample | None = None
     heavy: np.ndarray | None = None
+
+    def answer(self, policy: Policy, audit: float = 0.0) -> Answer:
+        """Make both answers one, with the probability of the audit recorded."""
+        light = self.light[None]
+        heavy = np.full_like(light, np.nan) if self.heavy is None else self.heavy[None]
+        return Answer(
+            clip=self.clip,
+            logits=policy.combine(light, heavy, np.array([self.deferred]))[0],
+            light_logits=self.light,
+            heavy_logits=self.heavy,
+            deferred=self.deferred,
+            reason=self.reason,
+            uncertainty=self.uncertainty,
+            audited=self.audited,
+            audit_probability=1.0 if self.deferred else audit,
+            seconds=self.seconds,
+        )
+
+
+def pass_light(
+    light: ServedModel,
+    policy: Policy,
+    clips: Sequence[Clip],
+    samples: Sequence[Sample],
+    seconds: Sequence[float],
+) -> list[Passed]:
+    """Ask the light model about a batch, and the policy where each clip goes.
+
+    Args:
+        light: the light model.
+        policy: fitted for it.
+        clips: what is asked about.
+        samples: the same, as read for the light model.
+        seconds: that reading each took.
+    """
+    begin = time.perf_counter()
+    logits = light.logits(collate(samples)).numpy().astype(np.float64)
+    decision = policy.decide(logits)
+    share = (time.perf_counter() - begin) / len(samples)
+    rows = zip(
+        clips, logits, decision.routes, decision.reasons, decision.uncertainty, seconds, strict=True
+    )
+    return [Passed(c, z, bool(d), why, float(u), s + share) for c, z, d, why, u, s in rows]
 
 
 def in_audit(clip_id: str, share: float, seed: int = 0) -> bool:
@@ -68,6 +125,20 @@ def in_audit(clip_id: str, share: float, seed: int = 0) -> bool:
     """
     digest = hashlib.sha256(f"{seed}\0{clip_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def check_options(batch_size: int, audit: float, on_bad_clip: str) -> None:
+    """Refuse what `answer_clips` would, before minutes are spent.
+
+    Raises:
+        ValueError: a share outside [0, 1], a batch of no clips, or an unknown word.
+    """
+    if not 0 <= audit <= 1:
+        raise ValueError(f"audit is a share of clips in [0, 1], got {audit}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if on_bad_clip not in ("skip", "error"):
+        raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
 
 
 def answer_clips(
@@ -96,13 +167,13 @@ def answer_clips(
         An `Answer`, or (clip, problem).
 
     Raises:
-        ValueError: a share outside [0, 1], or an unreadable clip where that is an error.
+        ValueError: a share outside [0, 1], a batch of no clips, an unknown word, or an unreadable
+            clip where that is an error.
     """
-    if not 0 <= audit <= 1:
-        raise ValueError(f"audit is a share of clips in [0, 1], got {audit}")
+    check_options(batch_size, audit, on_bad_clip)
     light_reader, heavy_reader = cascade.light.reader(), cascade.heavy.reader()
     once = cascade.one_reading
-    waiting: list[_Passed] = []
+    waiting: list[Passed] = []
 
     def read(reader, clip):
         start = time.perf_counter()
@@ -128,24 +199,21 @@ def answer_clips(
             read_clips.append(clip)
         if not samples:
             continue
-        begin = time.perf_counter()
-        light = cascade.light.logits(collate(samples)).numpy().astype(np.float64)
-        decision = cascade.policy.decide(light)
-        share = (time.perf_counter() - begin) / len(samples)
-        for i, (clip, reason) in enumerate(zip(read_clips, decision.reasons, strict=True)):
-            audited = in_audit(clip.id, audit, audit_seed)
-            passed = _Passed(
-                clip, None, light[i], bool(decision.routes[i]), reason,
-                float(decision.uncertainty[i]), audited, seconds[i] + share,
-            )  # fmt: skip
-            if not (passed.deferred or audited):
-                yield _answer(cascade, passed, audit)
+        batch = pass_light(cascade.light, cascade.policy, read_clips, samples, seconds)
+        for passed, sample in zip(batch, samples, strict=True):
+            passed.audited = in_audit(passed.clip.id, audit, audit_seed)
+            if not (passed.deferred or passed.audited):
+                yield passed.answer(cascade.policy, audit)
                 continue
-            sample, spent = (samples[i], 0.0) if once else read(heavy_reader, clip)
-            if isinstance(sample, str):
-                yield clip, f"deferred, but the heavy model cannot read it: {sample}"
+            again, spent = (sample, 0.0) if once else read(heavy_reader, passed.clip)
+            if isinstance(again, str):
+                if passed.deferred:
+                    yield passed.clip, f"deferred, but the heavy model cannot read it: {again}"
+                else:
+                    passed.audited = False  # its answer stands; there is nothing to compare it with
+                    yield passed.answer(cascade.policy, audit)
                 continue
-            passed.sample, passed.seconds = sample, passed.seconds + spent
+            passed.sample, passed.seconds = again, passed.seconds + spent
             waiting.append(passed)
         while len(waiting) >= batch_size:
             now, waiting = waiting[:batch_size], waiting[batch_size:]
@@ -154,32 +222,14 @@ def answer_clips(
         yield from _heavy(cascade, waiting, audit)
 
 
-def _heavy(cascade: Cascade, passed: Sequence[_Passed], audit: float) -> Iterator[Answer]:
+def _heavy(cascade: Cascade, passed: Sequence[Passed], audit: float) -> Iterator[Answer]:
     begin = time.perf_counter()
     samples = [p.sample for p in passed if p.sample is not None]
     logits = cascade.heavy.logits(collate(samples)).numpy().astype(np.float64)
     share = (time.perf_counter() - begin) / len(passed)
     for one, heavy in zip(passed, logits, strict=True):
         one.heavy, one.seconds, one.sample = heavy, one.seconds + share, None
-        yield _answer(cascade, one, audit)
-
-
-def _answer(cascade: Cascade, passed: _Passed, audit: float) -> Answer:
-    light = passed.light[None]
-    heavy = np.full_like(light, np.nan) if passed.heavy is None else passed.heavy[None]
-    final = cascade.policy.combine(light, heavy, np.array([passed.deferred]))
-    return Answer(
-        clip=passed.clip,
-        logits=final[0],
-        light_logits=passed.light,
-        heavy_logits=passed.heavy,
-        deferred=passed.deferred,
-        reason=passed.reason,
-        uncertainty=passed.uncertainty,
-        audited=passed.audited,
-        audit_probability=1.0 if passed.deferred else audit,
-        seconds=passed.seconds,
-    )
+        yield one.answer(cascade.policy, audit)
 
 
 def probability_of(logits: np.ndarray, kind: str) -> torch.Tensor:
@@ -188,4 +238,12 @@ def probability_of(logits: np.ndarray, kind: str) -> torch.Tensor:
     return z.softmax(-1) if kind == "multiclass" else z.sigmoid()
 
 
-__all__ = ["Answer", "answer_clips", "in_audit", "probability_of"]
+__all__ = [
+    "Answer",
+    "Passed",
+    "answer_clips",
+    "check_options",
+    "in_audit",
+    "pass_light",
+    "probability_of",
+]

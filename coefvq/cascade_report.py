@@ -57,7 +57,8 @@ def cascade_figures(
         test: likewise, of the clips that the figures are about.
         budgets: shares of traffic for the curve.
         cost: measured seconds.
-        precision: that decision thresholds aim at; None: best F1.
+        precision: that decision thresholds aim at; None: best F1. A budget at which no threshold
+            reaches it answers nobody yes.
 
     Returns:
         `policy` (how it was fitted), `test` (metrics of light, heavy and cascade), `deferred`,
@@ -86,8 +87,7 @@ def cascade_figures(
         cuts = []
         for budget in budgets:
             joined = np.where(v_u >= by_budget(v_u, budget), v_scores[1], v_scores[0])
-            p = 1 / (1 + np.exp(-np.clip(joined, -500, 500)))
-            cuts.append(best_cut(p, v_labels == 1, precision=precision))
+            cuts.append(_cut(joined, v_labels == 1, precision))
     curve = deferral_curve(
         u, scores["light"], scores["heavy"], labels,
         task=task, budgets=budgets, decision_thresholds=cuts, cost=cost,
@@ -125,6 +125,16 @@ def cascade_figures(
             "heavy": cost.heavy_alone_per_1000,
         },
     }
+
+
+def _cut(logits: np.ndarray, positive: np.ndarray, precision: float | None) -> float:
+    p = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+    try:
+        return best_cut(p, positive, precision=precision)
+    except ValueError:
+        if precision is None or not positive.any():
+            raise
+        return 1.0
 
 
 __all__ = ["cascade_figures", "labelled"]

@@ -12,8 +12,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from coefvq.cascade.policy import Policy
 from coefvq.cascade_folder import POLICY, Cascade, load_cascade
-from coefvq.cascade_inference import Answer, answer_clips, probability_of
+from coefvq.cascade_inference import Answer, answer_clips, check_options, probability_of
 from coefvq.data.clip_list import list_clips
 from coefvq.predict import pick_device
 from coefvq.prediction_parts import PART, Parts, check_out
@@ -57,6 +58,7 @@ def predict_cascade(
         ValueError: nothing to score, `out` exists, or models that the policy was not fitted for.
     """
     out = check_out(out, overwrite)
+    check_options(batch_size, audit, on_bad_clip)
     cascade = load_cascade(model)
     target = torch.device(pick_device(device))
     cascade.light.to(target)
@@ -75,7 +77,11 @@ def predict_cascade(
                 cascade, todo[i : i + PART], batch_size=batch_size, audit=audit,
                 audit_seed=audit_seed, on_bad_clip=on_bad_clip,
             ):  # fmt: skip
-                rows.append(_row(cascade, answer))
+                if isinstance(answer, Answer):
+                    rows.append(answer_row(answer, cascade.policy, cascade.light.task))
+                else:
+                    clip, problem = answer
+                    rows.append({"id": clip.id, "path": str(clip.path), "problem": problem})
                 progress.advance(bar)
             parts.add(pandas.DataFrame(rows))
     return parts.finish(_columns(cascade))
@@ -93,12 +99,9 @@ def _columns(cascade: Cascade) -> list[str]:
     ]  # fmt: skip
 
 
-def _row(cascade: Cascade, answer: Any) -> dict[str, Any]:
-    if not isinstance(answer, Answer):
-        clip, problem = answer
-        return {"id": clip.id, "path": str(clip.path), "problem": problem}
-    task = cascade.light.task
-    cut = cascade.policy.decision_threshold
+def answer_row(answer: Answer, policy: Policy, task: TaskSpec) -> dict[str, Any]:
+    """One clip's row as plain values, see `predict_cascade`; serving answers with the same."""
+    cut = policy.decision_threshold
     final = score_columns(torch.from_numpy(answer.logits[None]), task, 0.5 if cut is None else cut)
     row: dict[str, Any] = {
         "id": answer.clip.id,
@@ -126,4 +129,4 @@ def _own(logits: np.ndarray, task: TaskSpec) -> dict[str, float]:
     return {f"p_{name}": float(p[i]) for i, name in enumerate(task.classes)}
 
 
-__all__ = ["predict_cascade"]
+__all__ = ["answer_row", "predict_cascade"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,21 @@ from coefvq.types import Batch, InputSpec, TaskSpec
 
 # Only classes named here are ever made: a downloaded folder cannot choose what code runs.
 MODELS = (*(c for c in STUDENTS if c.__name__ != "MatchLite"), ClipMLLM)
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What is known of a served model without its weights.
+
+    Args:
+        task: what its logits mean.
+        inputs: how it reads a file.
+        tokenizer: for its text fields; None if it reads none.
+    """
+
+    task: TaskSpec
+    inputs: InputSpec
+    tokenizer: Any
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,34 @@ def model_fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def reads_alike(one: ServedModel | Interface, other: ServedModel | Interface) -> bool:
+    """Whether what was decoded for one model is what the other reads, too."""
+    models = one, other
+    # How frames were drawn in training does not matter any more.
+    inputs = [dataclasses.replace(m.inputs, train_sampling="uniform") for m in models]
+    words = [None if m.tokenizer is None else m.tokenizer.get_vocab() for m in models]
+    return inputs[0] == inputs[1] and words[0] == words[1]
+
+
+def read_interface(folder: str | Path) -> Interface:
+    """Read what a served model answers and reads, without loading it.
+
+    Raises:
+        ValueError: as `load_served`.
+    """
+    folder = Path(folder)
+    _class_of(folder)
+    metadata = load_metadata(folder)
+    if "task" not in metadata or "inputs" not in metadata:
+        raise ValueError(
+            f"{folder} does not say how it reads a clip (an older version wrote it, or it is no "
+            "run's student or teacher); train it again"
+        )
+    inputs = InputSpec(**metadata["inputs"])
+    tokenizer = load_tokenizer(folder) if inputs.text_fields else None
+    return Interface(TaskSpec(**metadata["task"]), inputs, tokenizer)
+
+
 def load_served(folder: str | Path) -> ServedModel:
     """Load a student that a run exported, or a teacher that reads only what exists at serving.
 
@@ -86,6 +130,19 @@ def load_served(folder: str | Path) -> ServedModel:
             description that serving needs.
     """
     folder = Path(folder)
+    known = read_interface(folder)
+    return ServedModel(
+        module=_class_of(folder).from_pretrained(folder).eval(),
+        task=known.task,
+        inputs=known.inputs,
+        tokenizer=known.tokenizer,
+        threshold=load_metadata(folder).get("threshold"),
+        fingerprint=model_fingerprint(folder),
+        folder=folder.absolute(),
+    )
+
+
+def _class_of(folder: Path) -> Any:
     name = read_config(folder)["class"]
     if takes_pairs(folder):
         raise ValueError(f"{folder} judges pairs; a cascade is of models that judge one clip")
@@ -96,22 +153,15 @@ def load_served(folder: str | Path) -> ServedModel:
             f"{', '.join(c.__name__ for c in MODELS)} (a teacher that reads privileged features "
             "has nothing to read there)"
         )
-    metadata = load_metadata(folder)
-    if "task" not in metadata or "inputs" not in metadata:
-        raise ValueError(
-            f"{folder} does not say how it reads a clip (an older version wrote it, or it is no "
-            "run's student or teacher); train it again"
-        )
-    inputs = InputSpec(**metadata["inputs"])
-    return ServedModel(
-        module=found.from_pretrained(folder).eval(),
-        task=TaskSpec(**metadata["task"]),
-        inputs=inputs,
-        tokenizer=load_tokenizer(folder) if inputs.text_fields else None,
-        threshold=metadata.get("threshold"),
-        fingerprint=model_fingerprint(folder),
-        folder=folder.absolute(),
-    )
+    return found
 
 
-__all__ = ["MODELS", "ServedModel", "load_served", "model_fingerprint"]
+__all__ = [
+    "MODELS",
+    "Interface",
+    "ServedModel",
+    "load_served",
+    "model_fingerprint",
+    "read_interface",
+    "reads_alike",
+]

@@ -93,3 +93,52 @@ def finished_run(home, small, tmp_path_factory):
         patch.setenv("COEFVQ_HOME", str(home))
         pipeline.run(small("+recipe=cpfd", folder=folder), show=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_cascade(home, small, tmp_path_factory):
+    """A small finished run whose student and teacher became a cascade. Copy it to change it."""
+    from coefvq import pipeline
+
+    folder = tmp_path_factory.mktemp("cascade") / "run"
+    words = ("+recipe=self_distillation", "cascade=entropy", "teacher.preflight=false")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COEFVQ_HOME", str(home))
+        pipeline.run(small(*words, folder=folder), show=False)
+    return folder
+
+
+@pytest.fixture
+def changed_cascade(finished_cascade, tmp_path):
+    """Another cascade of the same two models: `changed_cascade(threshold=0.1)` is its folder."""
+    import dataclasses
+    import itertools
+
+    from coefvq.cascade.policy import Policy
+    from coefvq.cascade_folder import load_cascade, save_cascade
+
+    given = finished_cascade / "cascade"
+    number = itertools.count()
+
+    def change(**changes):
+        policy = dataclasses.replace(Policy.load(given / "policy.json"), **changes)
+        models = load_cascade(given)
+        folder = tmp_path / f"cascade-{next(number)}"
+        return save_cascade(folder, policy, models.light.folder, models.heavy.folder)
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def cascade_clips(finished_cascade, home):
+    """The test clips of that run."""
+    import yaml
+    from omegaconf import OmegaConf
+
+    from coefvq import engine
+    from coefvq.prepare import prepared_data
+
+    cfg = OmegaConf.create(yaml.safe_load((finished_cascade / "config.yaml").read_text()))
+    cfg.cache_dir = str(home)
+    engine.quiet()
+    return prepared_data(cfg).whole_split("test").clips

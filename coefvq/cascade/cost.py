@@ -18,7 +18,8 @@ class Cost:
         light_seconds: of the light model, without decoding.
         heavy_seconds: of the heavy model, without decoding.
         decode_seconds: of reading and decoding a clip once; both models share it.
-        heavy_decode_seconds: what the heavy model reads beyond that (more frames, sound).
+        heavy_decode_seconds: of decoding a deferred clip once more where the heavy model reads it
+            another way (more frames, sound); 0: both models share what was decoded.
         unit: what the seconds are of, for instance `"GPU-seconds"`.
     """
 
@@ -63,8 +64,12 @@ class Cost:
 
     @property
     def heavy_alone_per_1000(self) -> float:
-        """Seconds per 1 000 clips without the light model: what the cascade is compared with."""
-        return 1000 * (self.decode_seconds + self.second)
+        """Seconds per 1 000 clips without the light model: what the cascade is compared with.
+
+        Alone, the heavy model decodes a clip once, its own way.
+        """
+        decode = self.heavy_decode_seconds or self.decode_seconds
+        return 1000 * (decode + self.heavy_seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` is the way back."""

@@ -23,10 +23,10 @@ def cascade_lines(figures: Mapping[str, Any]) -> list[str]:
         "Every budget of this gate; decision thresholds chosen on validation clips.",
         table(curve_header(figures), curve_rows(figures)),
     ]
+    areas = (f"{METRIC_LABELS.get(k, k)} {shown(v)}" for k, v in figures["area"].items())
+    if order := ", ".join(areas):
+        lines.append(f"Order of deferral between random (0) and an oracle (1): {order}.")
     words = [
-        "Order of deferral between random (0) and an oracle (1): "
-        + ", ".join(f"{METRIC_LABELS.get(k, k)} {shown(v)}" for k, v in figures["area"].items())
-        + ".",
         f"Area under risk and coverage {shown(figures['aurc'])} (lower is better). Calibration "
         f"error of the light model {shown(figures['calibration']['everywhere'])}, inside what is "
         f"deferred {shown(figures['calibration']['inside'])}.",
@@ -61,7 +61,9 @@ def curve_header(figures: Mapping[str, Any]) -> list[str]:
     """The columns of the table of budgets."""
     names = [METRIC_LABELS.get(n, n) for n in FIRST if n in figures["curve"][0]["metrics"]]
     priced = figures["curve"][0]["seconds_per_1000"] is not None
-    return ["budget", "deferred", *names, *(["seconds / 1 000"] if priced else [])]
+    return ["budget", "deferred", *names] + (
+        [f"{figures['cost']['unit']} / 1 000"] if priced else []
+    )
 
 
 def curve_rows(figures: Mapping[str, Any]) -> list[list[str]]:

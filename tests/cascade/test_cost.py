@@ -11,7 +11,9 @@ def test_every_clip_pays_the_first_stage_and_the_deferred_both():
     # 1000 · (0.05 + 0.01 + 0.1 · (0.1 + 2.0))
     assert cost.per_1000(0.1) == pytest.approx(270)
     assert cost.per_1000(0.0) == pytest.approx(60)
-    assert cost.heavy_alone_per_1000 == pytest.approx(2150)
+    # Alone, the heavy model decodes once: its own way, or as both do.
+    assert cost.heavy_alone_per_1000 == pytest.approx(2100)
+    assert Cost(0.01, 2.0, decode_seconds=0.05).heavy_alone_per_1000 == pytest.approx(2050)
 
 
 def test_cost_rises_with_the_budget():

@@ -40,3 +40,38 @@ def reports():
                 )
             )
     return made
+
+
+@pytest.fixture(scope="session")
+def cascade_numbers():
+    """Figures of a cascade, as `cascade.json` holds them."""
+
+    def point(budget, deferred, recall, f1, seconds):
+        metrics = {"recall_at_precision_80": recall, "f1": f1}
+        return {"budget": budget, "deferred": deferred, "metrics": metrics,
+                "seconds_per_1000": seconds}  # fmt: skip
+
+    return {
+        "policy": {"rule": "budget", "level": 0.1, "labelled": 64},
+        "gate": {"name": "entropy"},
+        "deferred": 0.172,
+        "test": {
+            "light": {"f1": 0.5, "recall_at_precision_80": None, "n": 64.0},
+            "cascade": {"f1": 0.6, "recall_at_precision_80": 0.2, "n": 64.0},
+            "heavy": {"f1": 0.7, "recall_at_precision_80": 0.3, "n": 64.0},
+        },
+        "curve": [
+            point(0.0, 0.0, 0.1, 0.5, 11.0),
+            point(0.1, 0.094, None, 0.6, 21.0),
+            point(1.0, 1.0, 0.3, 0.7, 111.0),
+        ],
+        "area": {"average_precision": 0.25, "accuracy": None},
+        "aurc": 0.35,
+        "calibration": {"everywhere": 0.1, "inside": None, "outside": 0.2},
+        "cost": {"unit": "GPU-seconds"},
+        "seconds_per_1000": {"light": 11.0, "cascade": 21.0, "heavy": 110.0},
+        "latency": {
+            "kept": {"p50": 0.048, "p99": 0.09},
+            "deferred": {"p50": 0.077, "p99": 0.117},
+        },
+    }

@@ -1,0 +1,34 @@
+"""The words of a serving command: `cascade=runs/x/cascade port=8000`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def read_options(words: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a command line, `name=value` each, converted to the type of their default.
+
+    Args:
+        words: for instance `["cascade=runs/x/cascade", "port=8000"]`.
+        defaults: by name; an empty text must be given.
+
+    Raises:
+        ValueError: an unknown or missing name, or a value of another type.
+    """
+    found = dict(defaults)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in defaults:
+            raise ValueError(f"{word!r} is none of {', '.join(f'{n}=…' for n in defaults)}")
+        kind: Callable[[str], Any] = type(defaults[name])
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            raise ValueError(f"{word} must be a number, like {defaults[name]}") from None
+    if missing := [name for name, value in found.items() if value == ""]:
+        raise ValueError(f"{missing[0]}=… is not given")
+    return found
+
+
+__all__ = ["read_options"]

@@ -1,0 +1,155 @@
+"""Serve a cascade on one machine with LitServe.
+
+    python recipes/serving/litserve_app.py cascade=runs/…/cascade port=8000
+    curl -F video=@clip.mp4 -F title="what it is called" localhost:8000/predict
+
+The light model and the heavy one have processes and queues of their own. `/predict` awaits the
+heavy model for what the policy defers, and answers other clips meanwhile; `/heavy` is for the light
+side alone, which knows a word made at the start.
+"""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
+
+import httpx
+import litserve
+import python_multipart  # noqa: F401  (forms are read with it)
+from fastapi import Depends, Header, HTTPException, Request
+
+from coefvq.config import one_sentence
+from coefvq.serving.options import read_options
+from coefvq.serving.sides import HeavySide, LightSide
+from coefvq.serving.uploads import Limits, Refused, Upload, receive
+
+OPTIONS = {
+    "cascade": "",  # its folder
+    "host": "127.0.0.1",  # 0.0.0.0: other machines may ask
+    "port": 8000,
+    "accelerator": "auto",  # cpu, cuda
+    "light_workers": 1,  # processes with the light model
+    "heavy_workers": 1,  # processes with the heavy model
+    "heavy_batch": 8,  # clips that the heavy model answers at once
+    "timeout": 60.0,  # seconds that a deferred clip may wait
+    "megabytes": 64.0,  # of a request
+    "seconds": 180.0,  # of a clip
+}
+
+
+async def upload(request: Request) -> Upload:
+    """Read and bound the request where it arrives, before any queue."""
+    try:
+        return await receive(request, request.app.state.limits)
+    except Refused as error:
+        raise HTTPException(error.status, str(error)) from None
+
+
+async def body(request: Request) -> bytes:
+    """What the light side sends."""
+    return await request.body()
+
+
+class Light(litserve.LitAPI):
+    """Answers every clip; awaits the heavy model for some."""
+
+    def __init__(self, options: dict[str, Any], limits: Limits, password: str) -> None:
+        super().__init__(api_path="/predict", enable_async=True)
+        self.options, self.limits, self.password = options, limits, password
+
+    def setup(self, device: str) -> None:
+        """Load the light model, in the worker's process."""
+        self.side = LightSide(self.options["cascade"], self.limits, device)
+        self.turn = ThreadPoolExecutor(max_workers=1)  # one clip after another
+        self.heavy = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.options['port']}",
+            headers={"x-password": self.password},
+            timeout=self.options["timeout"],
+            limits=httpx.Limits(max_connections=None),
+            trust_env=False,
+        )
+
+    async def decode_request(self, request: Annotated[Upload, Depends(upload)]) -> Upload:
+        """Nothing is left to do: `upload` has read it."""
+        return request
+
+    async def predict(self, upload: Upload) -> dict[str, Any]:
+        """One clip."""
+        loop = asyncio.get_running_loop()
+        try:
+            look = await loop.run_in_executor(self.turn, self.side.look, upload)
+            heavy = None if look.ask is None else await self._ask(look.ask)
+            return self.side.finish(look, heavy)
+        except Refused as error:
+            raise HTTPException(error.status, str(error)) from None
+
+    async def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Plain values already."""
+        return output
+
+    async def _ask(self, ask: bytes) -> dict[str, Any]:
+        try:
+            answer = await self.heavy.post("/heavy", content=ask)
+            return answer.raise_for_status().json()
+        except httpx.HTTPError as error:
+            reason = f"{type(error).__name__} {error}".strip()
+            raise Refused(503, f"the heavy model did not answer ({reason}); ask again") from None
+
+
+class Heavy(litserve.LitAPI):
+    """Answers what light sides defer, in batches."""
+
+    def __init__(self, cascade: str, batch: int, password: str, side: Callable) -> None:
+        super().__init__(api_path="/heavy", max_batch_size=batch, batch_timeout=0.005)
+        self.cascade, self.password, self.make = cascade, password, side
+
+    def setup(self, device: str) -> None:
+        """Load the heavy model, in the worker's process."""
+        self.side = self.make(self.cascade, device)
+
+    def authorize(self, x_password: Annotated[str, Header()] = "") -> None:
+        """Nobody but our light side may spend the heavy model's time."""
+        if not secrets.compare_digest(x_password.encode(), self.password.encode()):
+            raise HTTPException(403, "/heavy is for the light side; send clips to /predict")
+
+    def decode_request(self, request: Annotated[bytes, Depends(body)]) -> bytes:
+        """Decoded in `predict`, where one bad clip does not spoil the others' batch."""
+        return request
+
+    def predict(self, asks: list[bytes] | bytes) -> list[dict[str, Any]] | dict[str, Any]:
+        """One batch; LitServe gives a single request where batches are of one."""
+        return self.side.answers(asks) if isinstance(asks, list) else self.side.answers([asks])[0]
+
+
+def make_server(options: dict[str, Any], heavy_side: Callable = HeavySide) -> litserve.LitServer:
+    """Both models as endpoints of one server; `heavy_side` may be another one with `answers`."""
+    password = secrets.token_urlsafe()
+    limits = Limits(megabytes=options["megabytes"], seconds=options["seconds"])
+    light = Light(options, limits, password)
+    heavy = Heavy(options["cascade"], options["heavy_batch"], password, heavy_side)
+    server = litserve.LitServer(
+        [light, heavy],
+        accelerator=options["accelerator"],
+        workers_per_device={
+            "/predict": options["light_workers"],
+            "/heavy": options["heavy_workers"],
+        },
+        timeout=options["timeout"],
+    )
+    server.app.state.limits = limits
+    return server
+
+
+def main(words: list[str], heavy_side: Callable = HeavySide) -> None:
+    """Serve until stopped."""
+    with one_sentence():
+        options = read_options(words, OPTIONS)
+        LightSide(options["cascade"], Limits())  # a wrong folder is said here, not by a worker
+        server = make_server(options, heavy_side)
+        server.run(host=options["host"], port=options["port"], generate_client_file=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
