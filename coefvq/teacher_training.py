@@ -191,7 +191,7 @@ def teacher_objective(cfg: DictConfig, data: Any) -> Objective:
 def _own_words(cfg: DictConfig, data: Any) -> dict[str, Any]:
     """The data's tokenizer for a model that turns words of its own into tokens: a prompt."""
     known = inspect.signature(get_class(cfg.teacher.model["_target_"])).parameters
-    return {"tokenizer": data.tokenizer} if "tokenizer" in known else {}
+    return {"tokenizer": data.tokenizer} if {"tokenizer", "layout"} <= known.keys() else {}
 
 
 def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:

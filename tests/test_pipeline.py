@@ -25,7 +25,7 @@ def run(small):
     return run
 
 
-TEACHERS = ("teacher", "matchlm", "mllm")
+TEACHERS = ("teacher", "lmm_vqa", "matchlm", "mllm")
 # Two steps teach nothing, and so many validation clips or pairs are enough to see it.
 UNTAUGHT = ("teacher.preflight=false",)
 PAIRS = ("data.labelled=8", "data.val=8", "data.test=8", "teacher.preflight=false")
@@ -40,14 +40,24 @@ def test_every_recipe_runs(recipe, tmp_path, run):
     folder = tmp_path / "run"
     stored = json.loads((folder / "report.json").read_text())
     assert stored["recipe"] == recipe and stored["seed"] == 1
-    assert stored["task"] == ("reproduced" if pairs else "bad_sound" if rare else "degraded")
+    quality = recipe in ("blind_quality", "lmm_vqa", "lmm_vqa_kd")
+    task = "reproduced" if pairs else "bad_sound" if rare else "quality" if quality else "degraded"
+    assert stored["task"] == task
     expected = {"teacher"} if recipe in TEACHERS else {"student"}
-    if recipe not in ("supervised", "label_smoothing", "matchlite", *TEACHERS):
+    if recipe not in ("supervised", "label_smoothing", "matchlite", "blind_quality", *TEACHERS):
         expected = {"student", "teacher", "agreement"}
     assert set(report["test"]) == expected
     for name in expected - {"agreement"}:
-        assert 0 <= stored["test"][name]["average_precision"] <= 1
-        assert 0 <= stored["test"][name]["f1"] <= 1
+        found = stored["test"][name]
+        if quality:
+            assert found["srcc"] is None or -1 <= found["srcc"] <= 1
+            assert found["rmse_raw"] >= 0
+            continue
+        if rare and found["average_precision"] is None:  # so few clips, and none is positive
+            assert any("average_precision" in note for note in stored["notes"])
+            continue
+        assert 0 <= found["average_precision"] <= 1
+        assert 0 <= found["f1"] <= 1
     assert stored["data_fingerprint"] and stored["versions"]["torch"] == torch.__version__
     assert set(stored["seconds"]) >= {"data", "teacher", "test", "report"}
     assert (folder / "report.md").read_text().startswith("# ")

@@ -32,7 +32,8 @@ def test_the_folder_cannot_choose_what_is_imported(folder):
     content["class"] = "os.system"
     (path / "config.json").write_text(json.dumps(content))
     with pytest.raises(
-        ValueError, match=r"os\.system, which is not a student \(MatchLite, XVLMStudent\)"
+        ValueError,
+        match=r"os\.system, which is not a student \(BlindQuality, MatchLite, XVLMStudent\)",
     ):
         load_student(path)
 
