@@ -10,6 +10,7 @@ side alone, which knows a word made at the start.
 
 import asyncio
 import secrets
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,8 @@ def main(words: list[str], heavy_side: Callable = HeavySide) -> None:
         options = read_options(words, OPTIONS)
         LightSide(options["cascade"], Limits())  # a wrong folder is said here, not by a worker
         server = make_server(options, heavy_side)
+        # LitServe tidies up after Ctrl-C; a service manager's stop must not leave workers behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         server.run(host=options["host"], port=options["port"], generate_client_file=False)
 
 
