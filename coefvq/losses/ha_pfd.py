@@ -107,8 +107,9 @@ def ha_pfd_loss(
         weight,
         task=task,
         temperature=temperature,
-        hard_weight=1.0,
-        soft_weight=distill_weight * hardness.pow(exponent),
+        hard_share=1.0,
+        soft_share=distill_weight,
+        soft_weight=hardness.pow(exponent),
         reduction=reduction,
     )
     if student_features is None and teacher_features is None:
