@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from coefvq.losses._contract import IMPOSSIBLE
@@ -23,13 +24,10 @@ def finite(logits: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, target: Tensor, positive_weight: Tensor | None) -> Tensor:
     """−w·y log σ(z) − (1−y) log σ(−z), w the positive weight."""
     z = finite(logits)
-    if positive_weight is None:  # max(z, 0) − y·z + log(1 + e^−|z|)
-        values = logits.clamp(0.0, IMPOSSIBLE).addcmul_(z, target, value=-1)
-        return values.add_(_bend_(z))
-    # (1 − y) z − (1 + (w − 1) y) log σ(z)
-    values = torch.addcmul(z, z, target, value=-1)
-    log_q = z.clamp_max(0.0).sub_(_bend_(z))
-    return values.addcmul_(1 + (positive_weight - 1) * target, log_q, value=-1)
+    log_q = F.logsigmoid(z)
+    if positive_weight is not None:
+        log_q.mul_(_share(target, positive_weight))
+    return z.addcmul_(z, target, value=-1).sub_(log_q)  # (1 − y) z − (1 + (w − 1) y) log σ(z)
 
 
 def cross_entropy_slope(
@@ -39,7 +37,8 @@ def cross_entropy_slope(
     free = not torch.is_grad_enabled()
     slope = logits.sigmoid()
     if positive_weight is not None:
-        slope = slope * (1 + (positive_weight - 1) * target)
+        share = _share(target, positive_weight)
+        slope = slope.mul_(share) if free else slope * share
         target = positive_weight * target
     slope = slope.sub_(target) if free else slope - target
     if weight is None:
@@ -62,20 +61,20 @@ def divergence(
     b.mul_(sign)
     rest = a.neg().sigmoid_()
     gap = b - a
-    values = rest.mul(gap).sub_(_bend_(a)).sub_(b.clamp_max(0.0))
+    values = F.logsigmoid(a).sub_(F.logsigmoid(b)).addcmul_(rest, gap)
     gradient = None
     if wanted and reverse:  # q (1 − q) (z − t)
         gradient = gap.mul_(rest).mul_(rest.sub_(1)).mul_(sign)
     elif wanted:  # q − p
         gradient = rest.sub_(torch.neg(b, out=gap).sigmoid_()).mul_(sign)
-    return values.add_(_bend_(b)), gradient
+    return values, gradient
 
 
 def undecided(logits: Tensor) -> Tensor:
-    """KL(q ‖ ½) = log 2 − H(q), H = σ(−a) a + log(1 + e^−a) for a = |z|."""
+    """KL(q ‖ ½) = log 2 − H(q), H = σ(−a) a − log σ(a) for a = |z|."""
     a = finite(logits).abs_()
-    values = a.neg().sigmoid_().mul_(a).add_(_bend_(a))
-    return values.neg_().add_(math.log(2)).clamp_min_(0.0)  # what rounding may leave below
+    values = F.logsigmoid(a).addcmul_(a.neg().sigmoid_(), a, value=-1)
+    return values.add_(math.log(2)).clamp_min_(0.0)  # what rounding may leave below
 
 
 def undecided_slope(logits: Tensor) -> Tensor:
@@ -84,9 +83,6 @@ def undecided_slope(logits: Tensor) -> Tensor:
     return z * z.sigmoid() * (-z).sigmoid()
 
 
-def _bend_(logits: Tensor) -> Tensor:
-    """log(1 + e^−|z|) in the place of z: what log σ(z) is below min(z, 0).
-
-    Several times faster on a CPU than `logsigmoid`, which takes one number at a time there.
-    """
-    return logits.abs_().neg_().exp_().log1p_()
+def _share(target: Tensor, positive_weight: Tensor) -> Tensor:
+    """1 + (w − 1) y."""
+    return (positive_weight - 1).mul(target).add_(1)

@@ -21,6 +21,11 @@ def hard_values(
     weight: Tensor | None = None,
 ) -> Tensor:
     """Loss of each sample (B,), each decision first times its `weight` (B,) or (B, L)."""
+    if task == "multiclass" and label_smoothing and not focal_gamma and readable(logits):
+        log_q = F.log_softmax(logits.detach(), -1)
+        total = log_q.sum(-1)
+        if bool((total > -IMPOSSIBLE).all()):  # −inf in a row that masks a class
+            return _smoothed(logits, labels, label_smoothing, log_q, total, weight)
     if task in ("regression", "multiclass") or focal_gamma:
         options = label_smoothing, positive_weight, focal_gamma
         values = hard_elements(logits, labels, task, *options)
@@ -59,8 +64,6 @@ def hard_elements(
         positive = -target * (focal_gamma * no).exp() * yes
         negative = -(1 - target) * (focal_gamma * yes).exp() * no
         return (positive if positive_weight is None else positive_weight * positive) + negative
-    if label_smoothing and not focal_gamma and _nothing_masked(logits):
-        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
     own = F.cross_entropy(logits, labels, reduction="none").clamp_max(IMPOSSIBLE)
     own = _focal(own, focal_gamma)
     if label_smoothing == 0:
@@ -84,6 +87,26 @@ def _smooth(labels: Tensor, smoothing: float) -> Tensor:
     return labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
 
 
-def _nothing_masked(logits: Tensor) -> bool:
-    """Whether it is known, and known cheaply, that every class is possible."""
-    return logits.numel() > 0 and readable(logits) and bool(logits.detach().amin() > -IMPOSSIBLE)
+def _smoothed(
+    logits: Tensor,
+    labels: Tensor,
+    smoothing: float,
+    log_q: Tensor,
+    total: Tensor,
+    weight: Tensor | None,
+) -> Tensor:
+    """(1 − ε) · −log q[y] + ε · mean −log q where no class is masked, `total` being Σ log q."""
+    own, share = labels[:, None], smoothing / log_q.shape[-1]
+    values = (smoothing - 1) * log_q.gather(-1, own)[:, 0] - share * total
+    if wants_gradient(logits):
+        mass = total.new_tensor(1 - smoothing)
+        values = with_slope(logits, values, _smoothed_slope, own, mass, total.new_tensor(share))
+    return values if weight is None else weight * values
+
+
+def _smoothed_slope(logits: Tensor, own: Tensor, mass: Tensor, share: Tensor) -> Tensor:
+    """The slope q − (1 − ε) [y] − ε / C."""
+    q, mass = logits.softmax(-1), mass.expand(own.shape)
+    if torch.is_grad_enabled():
+        return (q - share).scatter_add(-1, own, -mass)
+    return q.sub_(share).scatter_add_(-1, own, -mass)

@@ -143,21 +143,20 @@ def _of_classes(logits: Tensor, labels: Tensor, right_weight: float) -> Tensor:
     values = torch.where(right, -known * log_q.gather(-1, own), lost * undecided[:, None])[:, 0]
     if not wants_gradient(logits):
         return values
-    return with_slope(logits, values, _slope_of_classes, log_q, own, known, lost)
+    return with_slope(logits, values, _slope_of_classes, log_q, lack, own, known, lost)
 
 
 def _slope_of_classes(
-    logits: Tensor, log_q: Tensor, own: Tensor, known: Tensor, lost: Tensor
+    logits: Tensor, log_q: Tensor, lack: Tensor, own: Tensor, known: Tensor, lost: Tensor
 ) -> Tensor:
     """α (q − [y]) where right, (1 − α) q (log q + H(q)) where wrong."""
-    free = not torch.is_grad_enabled()
-    log_q = log_q if free else _log_softmax(logits)
-    q = log_q.exp()
+    q = logits.softmax(-1)
+    if not torch.is_grad_enabled():
+        slope = torch.addcmul(known - lost * lack, lost, log_q).mul_(q)
+        return slope.scatter_add_(-1, own, -known)
+    log_q = _log_softmax(logits)
     lack = (q * log_q).sum(-1, keepdim=True)
-    slope = torch.addcmul(known - lost * lack, lost, log_q)
-    if free:
-        return slope.mul_(q).scatter_add_(-1, own, -known)
-    return (slope * q).scatter_add(-1, own, -known)
+    return (q * (known + lost * (log_q - lack))).scatter_add(-1, own, -known)
 
 
 def _shares(right: Tensor, right_weight: float, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -38,11 +39,17 @@ def mixture(
     hard_share: float,
     soft_share: float,
     hard_weight: Tensor | None = None,
-    soft_weight: Tensor | None = None,
+    soft_weight: Tensor | Callable[[Tensor], Tensor] | None = None,
     reduction: str,
 ) -> Tensor:
-    """h·hard + d·T²·soft on checked inputs, h and d shares times weights (B,) or (B, L), if any."""
-    hard = hard_share * hard_values(student, labels, task, weight=hard_weight)
+    """h·hard + d·T²·soft on checked inputs, h and d shares times weights (B,) or (B, L), if any.
+
+    `soft_weight` may be a function of the hard term (B,).
+    """
+    hard = hard_values(student, labels, task, weight=hard_weight)
+    if callable(soft_weight):
+        soft_weight = soft_weight(hard)
+    hard = hard_share * hard
     soft = soft_share * soft_values(student, teacher, task, temperature, weight=soft_weight)
     return reduce(hard, reduction, sample_weight, label_mask) + reduce(
         soft, reduction, sample_weight

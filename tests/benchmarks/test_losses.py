@@ -90,7 +90,7 @@ def plain_standardized(student, teacher, labels):
 
 def plain_cpfd_entropy(student, teacher, labels):
     q, p = student.log_softmax(-1), teacher.log_softmax(-1)
-    trust = 1 + (p.exp() * p).sum(-1) / math.log(1000)
+    trust = 1 + (teacher.softmax(-1) * teacher.log_softmax(-1)).sum(-1) / math.log(1000)
     soft = plain_kl(q, p, "none").sum(-1)
     return 0.5 * functional.cross_entropy(student, labels) + 0.5 * (trust * soft).mean()
 
