@@ -115,7 +115,7 @@ def check_labels(
             )
         _check_shape("label_mask", label_mask, (batch,))
     if labels is None:
-        if label_mask is not None and _readable(label_mask) and bool(label_mask.any()):
+        if label_mask is not None and readable(label_mask) and bool(label_mask.any()):
             raise ValueError(
                 f"labels is None but label_mask marks {int(label_mask.sum())} of {batch} samples "
                 "as labelled; pass the labels or a mask that is False everywhere"
@@ -129,8 +129,8 @@ def check_labels(
         raise ValueError(f"multiclass labels must be integer class indices, got {labels.dtype}")
     if label_mask is not None:
         counts = label_mask if labels.ndim == 1 else label_mask[:, None]
-        labels = torch.where(counts, labels, torch.zeros_like(labels))
-    if _readable(labels):
+        labels = torch.where(counts, labels, labels.new_zeros(()))
+    if readable(labels):
         _check_values(labels, logits, task)
     return (labels.long() if task == "multiclass" else labels.to(logits.dtype)), label_mask
 
@@ -140,7 +140,7 @@ def check_weight(sample_weight: Tensor | None, logits: Tensor) -> Tensor | None:
     if sample_weight is None:
         return None
     _check_shape("sample_weight", sample_weight, (logits.shape[0],))
-    if _readable(sample_weight):
+    if readable(sample_weight):
         bad = ~(sample_weight >= 0) | sample_weight.isinf()
         if bool(bad.any()):
             row = int(bad.nonzero()[0])
@@ -160,9 +160,22 @@ def need_teacher(teacher: _T | None, loss: str) -> _T:
     return teacher
 
 
+def readable(tensor: Tensor) -> bool:
+    """Whether values can be looked at without making a GPU wait or breaking a graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def per_sample(elements: Tensor) -> Tensor:
     """(B,) from (B,), or from (B, L) by the mean over labels."""
-    return elements.mean(-1) if elements.ndim == 2 else elements
+    # Not mean(-1), whose gradient is a pass over everything.
+    return elements.sum(-1) / elements.shape[-1] if elements.ndim == 2 else elements
+
+
+def log_classes(logits: Tensor) -> Tensor:
+    """Log of the number of classes (B, C) that are not masked by −inf; () where none can be."""
+    if readable(logits) and logits.numel() > 0 and bool(logits.detach().amin() > -torch.inf):
+        return logits.new_tensor(math.log(logits.shape[-1]))
+    return (logits > -torch.inf).sum(-1).to(logits.dtype).log()
 
 
 def reduce(
@@ -190,10 +203,6 @@ def reduce(
     return values.sum() / torch.where(total > 0, total, 1.0)
 
 
-def _readable(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
 def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != expected:
         raise ValueError(
@@ -202,6 +211,11 @@ def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
 
 
 def _check_values(labels: Tensor, logits: Tensor, task: str) -> None:
+    if task != "regression" and labels.numel() > 0:
+        last = logits.shape[1] - 1 if task == "multiclass" else 1
+        low, high = labels.aminmax()  # NaN if there is one; a sixth of what the masks below cost
+        if bool(low >= 0) and bool(high <= last):
+            return
     if task == "multiclass":
         bad = (labels < 0) | (labels >= logits.shape[1])
         expected = f"a class index from 0 to {logits.shape[1] - 1} (C = {logits.shape[1]})"

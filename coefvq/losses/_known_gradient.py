@@ -1,7 +1,8 @@
-"""A value whose gradient was worked out along with it: fewer passes than autograd would make."""
+"""Values whose gradient is known in closed form: fewer passes than autograd would make."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +32,22 @@ def with_gradient(logits: Tensor, values: Tensor, gradient: Tensor) -> Tensor:
     return _KnownGradient.apply(logits, values, gradient)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def with_slope(
+    logits: Tensor, values: Tensor, slope: Callable[..., Tensor], *tensors: Tensor | None
+) -> Tensor:
+    """Return `values` (B,), and have autograd use `slope(logits, *tensors)` for the logits.
+
+    It is called in backward, shaped like the logits and in a new tensor. Where gradients are
+    enabled there, someone may want a second derivative: `slope` must then be made of steps that
+    autograd can follow from the logits.
+    """
+    if torch.compiler.is_compiling():  # as above
+        z = logits.clamp(-IMPOSSIBLE, IMPOSSIBLE)
+        zero = (z - z.detach()) * slope(logits.detach(), *tensors)
+        return values + (zero if values.ndim == zero.ndim else zero.sum(-1))
+    return _KnownSlope.apply(logits, values, slope, *tensors)  # type: ignore[no-any-return,no-untyped-call]
+
+
 class _KnownGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -49,6 +66,29 @@ class _KnownGradient(torch.autograd.Function):
             upstream = upstream.unsqueeze(-1)
         once = _OnceOnly.apply(upstream * gradient, logits)  # type: ignore[no-untyped-call]
         return once, None, None
+
+
+class _KnownSlope(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        logits: Tensor, values: Tensor, slope: Callable[..., Tensor], *tensors: Tensor | None
+    ) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        logits, _, ctx.slope, *tensors = inputs
+        ctx.save_for_backward(logits, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        slope = ctx.slope(*ctx.saved_tensors)
+        if upstream.ndim < slope.ndim:
+            upstream = upstream.unsqueeze(-1)
+        gradient = slope * upstream if torch.is_grad_enabled() else slope.mul_(upstream)
+        return gradient, *[None] * (len(ctx.saved_tensors) + 1)
 
 
 class _OnceOnly(torch.autograd.Function):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from coefvq.losses._contract import check_choice, reduce
+from coefvq.losses._contract import check_choice, readable, reduce
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, TeacherOutput
@@ -135,11 +135,6 @@ def pick_target(
     if batch.labels is None:
         raise ValueError(f"{loss} with target='labels' got a batch without labels")
     return {"teacher_scores": batch.labels, "mask": batch.label_mask}
-
-
-def readable(tensor: Tensor) -> bool:
-    """Whether values can be looked at without making a GPU wait or breaking a graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _check_rows(name: str, tensor: Tensor, scores: Tensor) -> None:

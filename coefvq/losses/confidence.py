@@ -18,8 +18,15 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from coefvq.losses._contract import check_labels, check_pair, check_task, check_unit
-from coefvq.losses.supervised import hard_elements
+from coefvq.losses._contract import (
+    IMPOSSIBLE,
+    check_labels,
+    check_pair,
+    check_task,
+    check_unit,
+    log_classes,
+)
+from coefvq.losses._hard import hard_elements
 
 
 class ConfidenceFunction(Protocol):
@@ -58,7 +65,7 @@ def true_probability(
     if task == "multiclass":
         own = teacher.softmax(-1).gather(-1, safe[:, None])[:, 0]
     else:
-        own = safe * teacher.sigmoid() + (1 - safe) * (-teacher).sigmoid()
+        own = torch.lerp(teacher.neg().sigmoid_(), teacher.sigmoid(), safe)  # exact for 0 and 1
     return _or_label_free(own, teacher, task, mask)
 
 
@@ -94,10 +101,9 @@ def normalized_entropy(
     """
     _, teacher, _, _ = _checked(student_logits, teacher_logits, None, task, None)
     if task == "multiclass":
-        probability = teacher.softmax(-1)
-        entropy = -torch.xlogy(probability, probability).sum(-1)
-        most = (teacher > -torch.inf).sum(-1).to(teacher.dtype).log()
-        entropy = entropy / torch.where(most > 0, most, 1.0)  # a single class is certain
+        log_p = teacher.log_softmax(-1).clamp_min_(-IMPOSSIBLE)  # 0 · ∞ becomes 0 · 1e30
+        entropy = -log_p.exp().mul_(log_p).sum(-1)
+        entropy = entropy / log_classes(teacher).clamp_min(math.log(2))  # one class is certain
     else:
         yes, no = teacher.sigmoid(), (-teacher).sigmoid()
         entropy = -(torch.xlogy(yes, yes) + torch.xlogy(no, no)) / math.log(2)

@@ -94,17 +94,20 @@ def cpfd_loss(
     safe, label_mask = check_labels(labels, label_mask, student, task)
     trust = confidence(student.detach(), teacher, safe, task=task, label_mask=label_mask)
     trust = trust.detach().to(student.dtype)
-    if task == "multilabel" and trust.ndim == 1:
-        trust = trust[:, None]
-    if trust.shape[0] != student.shape[0] or trust.ndim != (2 if task == "multilabel" else 1):
+    fits = {tuple(student.shape[:1])} | ({tuple(student.shape)} if task != "multiclass" else set())
+    if tuple(trust.shape) not in fits:
         raise ValueError(
             f"the confidence has shape {tuple(trust.shape)} for logits of shape "
             f"{tuple(student.shape)}; return one number per sample (multilabel: or per label)"
         )
-    # (1 - λ) + λ(1 - c) is 1 - λc in the one order of rounding that meets PFD at c = 1.
-    rest: Tensor | float = 1 - distill_weight
+    share, rest = 1 - distill_weight, None
     if hard_weight == "complement":
-        rest = (rest + distill_weight * (1 - trust)).clamp_min(0.0)
+        # (1 - λ) + λ(1 - c) is 1 - λc in the one order of rounding that meets PFD at c = 1.
+        rest = (share + distill_weight * (1 - trust)).clamp_min(0.0)
+        if share > 0:
+            rest = rest / share
+        else:
+            share = 1.0
     return mixture(
         student,
         teacher,
@@ -113,8 +116,10 @@ def cpfd_loss(
         check_weight(sample_weight, student),
         task=task,
         temperature=temperature,
+        hard_share=share,
+        soft_share=distill_weight,
         hard_weight=rest,
-        soft_weight=distill_weight * trust,
+        soft_weight=trust,
         reduction=reduction,
     )
 

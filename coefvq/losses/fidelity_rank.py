@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from coefvq.losses._contract import Reduction, check_choice, check_reduction, check_weight
+from coefvq.losses._contract import (
+    Reduction,
+    check_choice,
+    check_reduction,
+    check_weight,
+    readable,
+)
 from coefvq.losses._scores import (
     check_above_zero,
     check_batch,
@@ -18,7 +24,6 @@ from coefvq.losses._scores import (
     differences,
     pick_target,
     query_groups,
-    readable,
     reduce_pairs,
 )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coefvq.losses import _bernoulli
 from coefvq.losses._contract import (
     IMPOSSIBLE,
     Reduction,
@@ -19,10 +19,10 @@ from coefvq.losses._contract import (
     check_task,
     check_unit,
     check_weight,
-    per_sample,
+    log_classes,
     reduce,
 )
-from coefvq.losses.supervised import hard_elements
+from coefvq.losses._known_gradient import wants_gradient, with_slope
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
@@ -81,21 +81,10 @@ def gatekeeper_loss(
     safe, label_mask = check_labels(labels, label_mask, logits, task)
     weight = check_weight(sample_weight, logits)
     if task == "multiclass":
-        right = logits.argmax(-1) == safe
-        # The floor turns 0 * inf of a masked class into 0 * 1e30.
-        log_q = F.log_softmax(logits, -1).clamp_min(-IMPOSSIBLE)
-        hard = -log_q.gather(-1, safe[:, None])[:, 0]
-        most = (logits > -torch.inf).sum(-1).to(logits.dtype).log()
-        undecided = most + (log_q.exp() * log_q).sum(-1)
+        values = _of_classes(logits, safe, right_weight)
     else:
-        right = (logits > 0) == (safe > 0.5)
-        hard = hard_elements(logits, safe, task)
-        finite = logits.clamp(-IMPOSSIBLE, IMPOSSIBLE)
-        yes = finite.sigmoid() * F.logsigmoid(finite)
-        undecided = math.log(2) + yes + (-finite).sigmoid() * F.logsigmoid(-finite)
-    undecided = undecided.clamp_min(0.0)  # what rounding may leave below
-    values = torch.where(right, right_weight * hard, (1 - right_weight) * undecided)
-    return reduce(per_sample(values), reduction, weight, label_mask)
+        values = _of_decisions(logits, safe, right_weight)
+    return reduce(values, reduction, weight, label_mask)
 
 
 class GatekeeperLoss(nn.Module):
@@ -141,6 +130,62 @@ class GatekeeperLoss(nn.Module):
             "label_mask": batch.label_mask,
             "sample_weight": batch.sample_weight,
         }
+
+
+def _of_classes(logits: Tensor, labels: Tensor, right_weight: float) -> Tensor:
+    """(B,) from (B, C)."""
+    z, own = logits.detach(), labels[:, None]
+    right = z.argmax(-1, keepdim=True) == own
+    known, lost = _shares(right, right_weight, z)
+    log_q = _log_softmax(z)
+    lack = log_q.exp().mul_(log_q).sum(-1, keepdim=True)  # −H(q)
+    undecided = (log_classes(z) + lack[:, 0]).clamp_min(0.0)  # what rounding may leave below
+    values = torch.where(right, -known * log_q.gather(-1, own), lost * undecided[:, None])[:, 0]
+    if not wants_gradient(logits):
+        return values
+    return with_slope(logits, values, _slope_of_classes, log_q, lack, own, known, lost)
+
+
+def _slope_of_classes(
+    logits: Tensor, log_q: Tensor, lack: Tensor, own: Tensor, known: Tensor, lost: Tensor
+) -> Tensor:
+    """α (q − [y]) where right, (1 − α) q (log q + H(q)) where wrong."""
+    q = logits.softmax(-1)
+    if not torch.is_grad_enabled():
+        slope = torch.addcmul(known - lost * lack, lost, log_q).mul_(q)
+        return slope.scatter_add_(-1, own, -known)
+    log_q = _log_softmax(logits)
+    lack = (q * log_q).sum(-1, keepdim=True)
+    return (q * (known + lost * (log_q - lack))).scatter_add(-1, own, -known)
+
+
+def _shares(right: Tensor, right_weight: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    yes = right.to(like.dtype)
+    return right_weight * yes, (1 - right_weight) * (1 - yes)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """With a floor that turns 0 · ∞ of a masked class into 0 · 1e30."""
+    log_q = F.log_softmax(logits, -1)
+    return log_q.clamp_min(-IMPOSSIBLE) if log_q.requires_grad else log_q.clamp_min_(-IMPOSSIBLE)
+
+
+def _of_decisions(logits: Tensor, labels: Tensor, right_weight: float) -> Tensor:
+    """(B,) from (B,), or from (B, L) by the mean over labels."""
+    z = logits.detach()
+    right = (z > 0) == (labels > 0.5)
+    known, lost = _shares(right, right_weight, z)
+    values = _bernoulli.cross_entropy(z, labels, None).mul_(known)
+    values.addcmul_(_bernoulli.undecided(z), lost)
+    total = values.sum(-1) if values.ndim == 2 else values
+    if wants_gradient(logits):
+        total = with_slope(logits, total, _slope_of_decisions, labels, known, lost)
+    return total / values.shape[1] if values.ndim == 2 else total
+
+
+def _slope_of_decisions(logits: Tensor, labels: Tensor, known: Tensor, lost: Tensor) -> Tensor:
+    hard = _bernoulli.cross_entropy_slope(logits, labels, None, known)
+    return hard + lost * _bernoulli.undecided_slope(logits)
 
 
 def _check_options(task: str, right_weight: float, reduction: str) -> None:

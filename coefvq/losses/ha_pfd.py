@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -98,7 +99,15 @@ def ha_pfd_loss(
     student, teacher = check_pair(student_logits, teacher_logits, task)
     safe, label_mask = check_labels(labels, label_mask, student, task)
     weight = check_weight(sample_weight, student)
-    hardness = _hardness(student.detach() if detach_hardness else student, safe, label_mask, task)
+    hardness: Tensor | Callable[[Tensor], Tensor]
+    if task == "multiclass" and detach_hardness and label_mask is None:
+
+        def hardness(hard: Tensor) -> Tensor:  # 1 − q[y], from −log q[y]: no softmax of its own
+            return (-torch.expm1(-hard.detach())).pow(exponent)
+
+    else:
+        seen = student.detach() if detach_hardness else student
+        hardness = _hardness(seen, safe, label_mask, task).pow(exponent)
     total = mixture(
         student,
         teacher,
@@ -107,8 +116,9 @@ def ha_pfd_loss(
         weight,
         task=task,
         temperature=temperature,
-        hard_weight=1.0,
-        soft_weight=distill_weight * hardness.pow(exponent),
+        hard_share=1.0,
+        soft_share=distill_weight,
+        soft_weight=hardness,
         reduction=reduction,
     )
     if student_features is None and teacher_features is None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coefvq.losses import _bernoulli
 from coefvq.losses._contract import (
     IMPOSSIBLE,
     Reduction,
@@ -19,7 +20,6 @@ from coefvq.losses._contract import (
     check_temperature,
     check_weight,
     need_teacher,
-    per_sample,
     reduce,
 )
 from coefvq.losses._known_gradient import wants_gradient, with_gradient
@@ -31,24 +31,58 @@ Direction = Literal["forward", "reverse", "jsd"]
 _DIRECTIONS: Final[tuple[str, ...]] = get_args(Direction)
 
 
-def soft_elements(
+def soft_values(
     student: Tensor,
     teacher: Tensor,
     task: str,
     temperature: float,
     direction: str = "forward",
     beta: float = 0.5,
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """T²·divergence of each decision, (B,) or (B, L), on checked inputs; a part of the losses."""
+    """T²·divergence of each sample (B,), each decision first times its `weight` (B,) or (B, L).
+
+    On checked inputs; a part of the losses.
+    """
     wanted = wants_gradient(student)
-    log_q, log_p = (log_probabilities(z, task, temperature) for z in (student.detach(), teacher))
-    values, gradient = divergence(log_q, log_p, direction, beta, wanted)
+    z, t = student.detach(), teacher
+    if task == "multiclass" or direction == "jsd":
+        log_q, log_p = (log_probabilities(x, task, temperature) for x in (z, t))
+        values, gradient = divergence(log_q, log_p, direction, beta, wanted)
+    else:
+        if temperature != 1:
+            z, t = z / temperature, t / temperature
+        values, gradient = _bernoulli.divergence(z, t, direction == "reverse", wanted)
     # T² in the value is T in the gradient, as the gradient is with respect to z / T: once outside.
-    values = temperature * values
-    if gradient is not None:
-        gradient = gradient if task == "multiclass" else gradient[..., 0]
-        values = with_gradient(student, values, gradient)
+    values = temperature * values if temperature != 1 else values
+    if task == "multiclass":
+        if gradient is not None:
+            values = with_gradient(student, values, gradient)
+        values = values if weight is None else weight * values
+    else:
+        gradient = gradient[..., 0] if gradient is not None and direction == "jsd" else gradient
+        values = _of_decisions(student, values, gradient, weight)
     return temperature * values
+
+
+def _of_decisions(
+    student: Tensor, values: Tensor, gradient: Tensor | None, weight: Tensor | None
+) -> Tensor:
+    """(B,) from decisions (B,) or (B, L), by the mean over labels; overwrites what it is given."""
+    each = weight is not None and weight.shape == values.shape and not weight.requires_grad
+    if weight is not None and each:
+        values = values.mul_(weight)
+        gradient = gradient if gradient is None else gradient.mul_(weight)
+    shared = each or weight is None or weight.ndim < values.ndim
+    count = values.shape[1] if values.ndim == 2 else 1
+    if values.ndim == 2 and shared:  # sum and not mean, whose gradient would be a pass of its own
+        values = values.sum(-1)
+    if gradient is not None:
+        values = with_gradient(student, values, gradient)
+    if weight is not None and not each:
+        values = weight * values
+        values = values if shared or values.ndim == 1 else values.sum(-1)
+    return values if count == 1 else values / count
 
 
 def log_probabilities(logits: Tensor, task: str, temperature: float) -> Tensor:
@@ -61,7 +95,7 @@ def log_probabilities(logits: Tensor, task: str, temperature: float) -> Tensor:
     if task == "multiclass":
         log = F.log_softmax(logits, -1)
     else:
-        log = torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)], -1)
+        log = torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)]).movedim(0, -1)
     return log.clamp_min_(-IMPOSSIBLE)
 
 
@@ -155,8 +189,8 @@ def logit_kd_loss(
     _check_options(task, temperature, direction, beta, reduction)
     student, teacher = check_pair(student_logits, teacher_logits, task)
     weight = check_weight(sample_weight, student)
-    values = soft_elements(student, teacher, task, temperature, direction, beta)
-    return reduce(per_sample(values), reduction, weight)
+    values = soft_values(student, teacher, task, temperature, direction, beta)
+    return reduce(values, reduction, weight)
 
 
 class LogitKDLoss(nn.Module):

@@ -23,11 +23,10 @@ from coefvq.losses._contract import (
     check_temperature,
     check_weight,
     need_teacher,
-    per_sample,
     reduce,
 )
-from coefvq.losses.logit_kd import soft_elements
-from coefvq.losses.supervised import hard_elements
+from coefvq.losses._hard import hard_values
+from coefvq.losses.logit_kd import soft_values
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
@@ -104,7 +103,7 @@ def multi_teacher_weights(
     if method == "entropy":
         return own
     safe, mask = check_labels(labels, label_mask, teachers[0], task)
-    costs = torch.stack([per_sample(hard_elements(z, safe, task)) for z in teachers])
+    costs = torch.stack([hard_values(z, safe, task) for z in teachers])
     judged = (1 - costs.softmax(0)) / (count - 1)
     return judged if mask is None else torch.where(mask, judged, own)
 
@@ -166,7 +165,7 @@ def multi_teacher_kd_loss(
     total: Tensor | float = 0.0
     for own_share, own_logits in zip(share, teachers, strict=True):
         student, teacher = check_pair(student_logits, own_logits, task)
-        soft = per_sample(soft_elements(student, teacher, task, temperature))
+        soft = soft_values(student, teacher, task, temperature)
         total = total + own_share.to(soft.dtype) * soft
     assert isinstance(total, Tensor)
     return reduce(total, reduction, check_weight(sample_weight, student))

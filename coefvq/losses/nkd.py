@@ -23,7 +23,7 @@ from coefvq.losses._contract import (
 from coefvq.losses._known_gradient import wants_gradient, with_gradient
 from coefvq.losses._numbers import check_not_negative
 from coefvq.losses._target import apart, check_many_classes, check_width
-from coefvq.losses.logit_kd import soft_elements
+from coefvq.losses.logit_kd import soft_values
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
@@ -94,7 +94,7 @@ def nkd_loss(
         others = with_gradient(student, others, gradient)
     values = own + gamma * temperature * others
     if mask is not None:
-        plain = gamma * soft_elements(student, teacher, task, temperature)
+        plain = gamma * soft_values(student, teacher, task, temperature)
         values = torch.where(mask, values, plain)
     return reduce(values, reduction, weight)
 

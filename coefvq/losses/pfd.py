@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -17,11 +18,10 @@ from coefvq.losses._contract import (
     check_unit,
     check_weight,
     need_teacher,
-    per_sample,
     reduce,
 )
-from coefvq.losses.logit_kd import soft_elements
-from coefvq.losses.supervised import hard_elements
+from coefvq.losses._hard import hard_values
+from coefvq.losses.logit_kd import soft_values
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
@@ -36,13 +36,21 @@ def mixture(
     *,
     task: str,
     temperature: float,
-    hard_weight: Tensor | float,
-    soft_weight: Tensor | float,
+    hard_share: float,
+    soft_share: float,
+    hard_weight: Tensor | None = None,
+    soft_weight: Tensor | Callable[[Tensor], Tensor] | None = None,
     reduction: str,
 ) -> Tensor:
-    """h·hard + d·T²·soft on checked inputs: what PFD and CPFD share, weights included or not."""
-    hard = per_sample(hard_weight * hard_elements(student, labels, task))
-    soft = per_sample(soft_weight * soft_elements(student, teacher, task, temperature))
+    """h·hard + d·T²·soft on checked inputs, h and d shares times weights (B,) or (B, L), if any.
+
+    `soft_weight` may be a function of the hard term (B,).
+    """
+    hard = hard_values(student, labels, task, weight=hard_weight)
+    if callable(soft_weight):
+        soft_weight = soft_weight(hard)
+    hard = hard_share * hard
+    soft = soft_share * soft_values(student, teacher, task, temperature, weight=soft_weight)
     return reduce(hard, reduction, sample_weight, label_mask) + reduce(
         soft, reduction, sample_weight
     )
@@ -111,8 +119,8 @@ def pfd_loss(
         check_weight(sample_weight, student),
         task=task,
         temperature=temperature,
-        hard_weight=1 - distill_weight,
-        soft_weight=distill_weight,
+        hard_share=1 - distill_weight,
+        soft_share=distill_weight,
         reduction=reduction,
     )
 

@@ -18,7 +18,7 @@ from coefvq.losses._contract import (
     reduce,
 )
 from coefvq.losses._target import check_many_classes, check_width
-from coefvq.losses.logit_kd import soft_elements
+from coefvq.losses.logit_kd import soft_values
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
@@ -89,7 +89,7 @@ def standardized_kd_loss(
     student, teacher = check_pair(student_logits, teacher_logits, task)
     check_width(student, "standardized_kd_loss", _VANISHES)
     weight = check_weight(sample_weight, student)
-    values = soft_elements(standardize(student), standardize(teacher), task, temperature)
+    values = soft_values(standardize(student), standardize(teacher), task, temperature)
     return reduce(values, reduction, weight)
 
 

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coefvq.losses._contract import (
-    IMPOSSIBLE,
     Reduction,
     Task,
     check_labels,
@@ -19,55 +17,13 @@ from coefvq.losses._contract import (
     check_task,
     check_unit,
     check_weight,
-    per_sample,
     reduce,
 )
+from coefvq.losses._hard import hard_values
 from coefvq.losses._numbers import check_not_negative
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
-
-
-def hard_elements(
-    logits: Tensor,
-    labels: Tensor,
-    task: str,
-    label_smoothing: float = 0.0,
-    positive_weight: Tensor | None = None,
-    focal_gamma: float = 0.0,
-) -> Tensor:
-    """Loss of each decision, (B,) or (B, L), on checked inputs; a smaller part of the losses."""
-    if task == "regression":
-        return (logits - labels).square()
-    if task != "multiclass":
-        # -inf would give 0 * inf inside; a logit of -1e30 means the same and computes.
-        logits = logits.clamp(-IMPOSSIBLE, IMPOSSIBLE)
-        target = labels * (1 - label_smoothing) + label_smoothing / 2
-        if focal_gamma == 0:
-            return F.binary_cross_entropy_with_logits(
-                logits, target, pos_weight=positive_weight, reduction="none"
-            )
-        yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
-        positive = -target * (focal_gamma * no).exp() * yes
-        negative = -(1 - target) * (focal_gamma * yes).exp() * no
-        return (positive if positive_weight is None else positive_weight * positive) + negative
-    own = F.cross_entropy(logits, labels, reduction="none").clamp_max(IMPOSSIBLE)
-    own = _focal(own, focal_gamma)
-    if label_smoothing == 0:
-        return own
-    possible = logits > -torch.inf  # masked classes get no share of the smoothing
-    every = _focal(-torch.where(possible, F.log_softmax(logits, -1), 0.0), focal_gamma)
-    others = every.sum(-1) / possible.sum(-1)
-    return (1 - label_smoothing) * own + label_smoothing * others
-
-
-def _focal(costs: Tensor, gamma: float) -> Tensor:
-    """(1 − p)^γ · (−log p), from −log p."""
-    if gamma == 0:
-        return costs
-    # At p = 1 a power below 1 has no derivative; a smallest 1 − p leaves 0 times a number there.
-    doubt = (-torch.expm1(-costs)).clamp_min(torch.finfo(costs.dtype).tiny)
-    return doubt**gamma * costs
 
 
 def supervised_loss(
@@ -147,8 +103,8 @@ def supervised_loss(
                 f"{logits.shape[1]} classes; give one weight per class"
             )
         weight = class_weights[labels] * (1.0 if weight is None else weight)
-    values = hard_elements(logits, labels, task, label_smoothing, positive_weight, focal_gamma)
-    return reduce(per_sample(values), reduction, weight, label_mask)
+    values = hard_values(logits, labels, task, label_smoothing, positive_weight, focal_gamma)
+    return reduce(values, reduction, weight, label_mask)
 
 
 class SupervisedLoss(nn.Module):

@@ -15,11 +15,10 @@ from coefvq.losses._contract import (
     check_temperature,
     check_weight,
     need_teacher,
-    per_sample,
     reduce,
 )
 from coefvq.losses.confidence import relative
-from coefvq.losses.logit_kd import soft_elements
+from coefvq.losses.logit_kd import soft_values
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
@@ -79,8 +78,8 @@ def wsld_loss(
     student, teacher = check_pair(student_logits, teacher_logits, task)
     weight = check_weight(sample_weight, student)
     beaten = relative(student, teacher, labels, task=task, label_mask=label_mask)
-    soft = soft_elements(student, teacher, task, temperature)
-    return reduce(per_sample(beaten * soft), reduction, weight)
+    soft = soft_values(student, teacher, task, temperature, weight=beaten)
+    return reduce(soft, reduction, weight)
 
 
 class WSLDLoss(nn.Module):

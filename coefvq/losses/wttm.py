@@ -18,10 +18,9 @@ from coefvq.losses._contract import (
     check_task,
     check_weight,
     need_teacher,
-    per_sample,
     reduce,
 )
-from coefvq.losses.logit_kd import soft_elements
+from coefvq.losses.logit_kd import soft_values
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
@@ -84,10 +83,10 @@ def wttm_loss(
     _check_options(task, exponent, reduction)
     student, teacher = check_pair(student_logits, teacher_logits, task)
     weight = check_weight(sample_weight, student)
-    soft = soft_elements(student, exponent * teacher, task, 1.0)
-    if exponent != 1:  # U = 1, and then the loss is logit_kd_loss to the bit
-        soft = power_sum(teacher, task, exponent) * soft
-    return reduce(per_sample(soft), reduction, weight)
+    # Where γ is 1, U = 1, and the loss is logit_kd_loss to the bit.
+    mass = None if exponent == 1 else power_sum(teacher, task, exponent)
+    soft = soft_values(student, exponent * teacher, task, 1.0, weight=mass)
+    return reduce(soft, reduction, weight)
 
 
 class WTTMLoss(nn.Module):
