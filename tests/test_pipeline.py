@@ -35,7 +35,7 @@ PAIRS = ("data.labelled=8", "data.val=8", "data.test=8", "teacher.preflight=fals
 @pytest.mark.parametrize("recipe", config.recipe_names())
 def test_every_recipe_runs(recipe, tmp_path, run):
     pairs = recipe.startswith("match")
-    rare = recipe.startswith("mllm")
+    rare = recipe.startswith("mllm") or recipe == "coefvq"
     words = PAIRS if pairs else COMMON if rare else ()
     report = run(tmp_path, f"+recipe={recipe}", *words)
     folder = tmp_path / "run"

@@ -87,7 +87,7 @@ def test_a_swept_value_stands_in_the_folder_name(call, tmp_path):
     ("words", "sentence"),
     [
         (["+recipe=cpfd", "data.task=degrade"], "data.task=degrade is unknown; choose one of"),
-        (["+recipe=cfpd"], "recipe cfpd is unknown; choose one of blind_quality, cpfd,"),
+        (["+recipe=cfpd"], "recipe cfpd is unknown; choose one of blind_quality, coefvq, cpfd,"),
         (["recipe=cpfd"], "write +recipe=cpfd"),
         (["+recipe=cpfd", "objective.distill_weight=1.5"], "must be a number in [0, 1], got 1.5"),
         (["+recipe=cpfd", "objective.temperature=0"], "objective.temperature must be a number in"),
