@@ -244,12 +244,13 @@ def test_a_teacher_may_have_an_objective_of_its_own(small, tmp_path):
     assert "objective" not in teacher_settings(plain, data)["teacher"]
 
 
-PROMPT = 'teacher.model.layout="a {text:title|e} {video} {audio}"'
+PROMPT = ("data.separate_text=true",
+          'teacher.model.layout="a {text:title|e} {video} {audio}"')  # fmt: skip
 YES_NO = ("teacher.model.mllm.read_out=yes_no", "teacher.model.mllm.audio.mode=mid")
 
 
 def test_the_words_of_a_prompt_are_tokens_of_the_data(prepared):
-    words = ("seed=21", PROMPT, *YES_NO, "teacher.model.mllm.answer_words=[t,s]")
+    words = ("seed=21", *PROMPT, *YES_NO, "teacher.model.mllm.answer_words=[t,s]")
     cfg, data = prepared(*words, recipe="mllm")
     teacher = get_teacher(cfg, data)
     ids = [data.tokenizer.convert_tokens_to_ids(word) for word in "aets"]
@@ -270,8 +271,9 @@ def test_an_answer_that_is_no_token_of_the_data_is_refused(prepared):
 
 
 def test_a_given_teacher_must_know_the_texts_in_this_order(prepared):
-    folder = get_teacher(*prepared("seed=22", recipe="mllm")).folder
-    cfg, data = prepared("seed=22", f"teacher.checkpoint={folder}", recipe="mllm")
+    words = ("seed=22", *PROMPT)
+    folder = get_teacher(*prepared(*words, recipe="mllm")).folder
+    cfg, data = prepared(*words, f"teacher.checkpoint={folder}", recipe="mllm")
     assert get_teacher(cfg, data).reused
     object.__setattr__(data.inputs, "text_fields", ("title", "subtitles"))
     with pytest.raises(
