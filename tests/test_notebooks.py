@@ -53,7 +53,34 @@ def check_losses(table):
     assert stale["CPFD"]["mean"] > stale["PFD"]["mean"]
 
 
-CHECKS = {"losses_in_your_own_loop": ("table", check_losses)}
+def check_operating_point(found):
+    recall = {kind: row["recall at 80 % precision"] for kind, row in found["calibration"].items()}
+    # Two parameters and sampling error apart, the figures of a balanced model at 2 % prevalence.
+    assert recall["affine"] > 0.55 > 0.3 > max(recall["none"], recall["temperature"])
+    assert found["calibration"]["affine"]["calibration error, deferred"] < 0.05
+    assert all(0.3 < area <= 1 for area in found["gates"].values())
+    curve = [row["recall at 80 % precision"] for row in found["curve"]]
+    assert curve[0] < 0.2 and curve[4] > 0.9 * curve[-1] and curve[5] > curve[-1]
+    seconds = [row["seconds per 1000"] for row in found["curve"]]
+    assert seconds == sorted(seconds)
+    kept = {name: row["kept of the heavy model's finds"] for name, row in found["rules"].items()}
+    assert kept["recall 90 %, promised"] > kept["recall 90 %, on average"] > kept["budget 10 %"]
+    assert kept["recall 90 %, promised"] > 0.9
+    assert "needs at least 149 calibration positives" in found["refusal"]
+    # Three standard errors of 2 000 draws above what is promised.
+    assert found["below"]["promised"] < 0.05 + 3 * (0.05 * 0.95 / 2000) ** 0.5
+    assert 0.3 < found["below"]["on average"] < 0.6
+    before, more = found["weeks"].values()
+    for week in (before, more):
+        assert week["low"] < week["recall, in truth"] < week["high"]
+    assert before["alarm at clip"] is None and more["alarm at clip"] is not None
+    assert found["same"]
+
+
+CHECKS = {
+    "losses_in_your_own_loop": ("table", check_losses),
+    "choosing_an_operating_point": ("findings", check_operating_point),
+}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -9,6 +9,8 @@ side alone, which knows a word made at the start.
 """
 
 import asyncio
+import functools
+import os
 import secrets
 import signal
 import sys
@@ -149,9 +151,17 @@ def main(words: list[str], heavy_side: Callable = HeavySide) -> None:
         options = read_options(words, OPTIONS)
         LightSide(options["cascade"], Limits())  # a wrong folder is said here, not by a worker
         server = make_server(options, heavy_side)
-        # LitServe tidies up after Ctrl-C; a service manager's stop must not leave workers behind.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, functools.partial(_stop, os.getpid()))
         server.run(host=options["host"], port=options["port"], generate_client_file=False)
+
+
+def _stop(main_process: int, *_: object) -> None:
+    """A service manager's stop, as Ctrl-C: LitServe then takes its workers along.
+
+    Its web processes inherit this and stop by themselves.
+    """
+    if os.getpid() == main_process:
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ cascade's folder and its models. `light_replicas` and `heavy_replicas` scale eac
 """
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,8 @@ def main(words: list[str], heavy_side: Callable = HeavySide) -> None:
         options["cascade"] = str(Path(options["cascade"]).absolute())
         LightSide(options["cascade"], Limits())  # a wrong folder is said here, not by a replica
         ray.init(include_dashboard=False)
+        # A service manager's stop, as Ctrl-C: Ray then takes its processes along.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         serve.start(http_options={"host": options["host"], "port": options["port"]})
         serve.run(make_app(options, heavy_side), name="cascade", blocking=True)
 
