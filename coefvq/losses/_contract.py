@@ -2,6 +2,11 @@
 
 Shapes and dtypes are always checked. The *values* of labels and weights are checked only on CPU
 tensors outside `torch.compile`, because reading them would make a GPU wait for the host.
+
+What is not checked is the logits' values. NaN in a row of logits, +inf, or a row of a softmax that
+masks every class by −inf, gives NaN for that row, in "none", and for the whole mean or sum: it is
+never replaced by a number, so that a loop that looks at its loss finds out. Rows of weight 0 are no
+exception, except where a loss says so.
 """
 
 from __future__ import annotations
@@ -12,6 +17,8 @@ from typing import Final, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
+
+from coefvq.losses._arguments import check_between, check_positive, check_tensor, settled
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 """What logits mean: (B,), (B, C), (B, L), (B,)."""
@@ -57,18 +64,17 @@ def check_reduction(reduction: str) -> None:
 
 def check_unit(name: str, value: float) -> None:
     """Refuse a number outside [0, 1]."""
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must be a number in [0, 1], got {value}")
+    check_between(name, value, 0.0, 1.0, "a number in [0, 1]")
 
 
 def check_temperature(temperature: float) -> None:
     """Refuse a temperature that is not a positive finite number."""
-    if not 0.0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
+    check_positive("temperature", temperature)
 
 
 def check_logits(logits: Tensor, task: str, name: str = "student_logits") -> Tensor:
     """Check shape and dtype; return the logits in float32, or float64 if they came so."""
+    check_tensor(name, logits)
     shape = tuple(logits.shape)
     if not logits.is_floating_point():
         raise ValueError(
@@ -89,6 +95,8 @@ def check_logits(logits: Tensor, task: str, name: str = "student_logits") -> Ten
 
 def check_pair(student_logits: Tensor, teacher_logits: Tensor, task: str) -> tuple[Tensor, Tensor]:
     """Check both logits; return them in the student's precision, the teacher's detached."""
+    check_tensor("student_logits", student_logits)
+    check_tensor("teacher_logits", teacher_logits)
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"student_logits have shape {tuple(student_logits.shape)} and teacher_logits "
@@ -96,7 +104,7 @@ def check_pair(student_logits: Tensor, teacher_logits: Tensor, task: str) -> tup
         )
     student = check_logits(student_logits, task, "student_logits")
     teacher = check_logits(teacher_logits, task, "teacher_logits")
-    return student, teacher.detach().to(student.dtype)
+    return student, settled(teacher).to(student.dtype)
 
 
 def check_labels(
@@ -109,11 +117,15 @@ def check_labels(
     """
     batch = logits.shape[0]
     if label_mask is not None:
+        check_tensor("label_mask", label_mask)
+        label_mask = settled(label_mask)
         if label_mask.dtype != torch.bool:
             raise ValueError(
                 f"label_mask must be bool with True where a label counts, got {label_mask.dtype}"
             )
-        _check_shape("label_mask", label_mask, (batch,))
+        each = label_mask.ndim == 2 and label_mask.shape == logits.shape
+        hint = "; labels are missing sample by sample, not one label of a sample" if each else ""
+        _check_shape("label_mask", label_mask, (batch,), hint)
     if labels is None:
         if label_mask is not None and readable(label_mask) and bool(label_mask.any()):
             raise ValueError(
@@ -124,6 +136,8 @@ def check_labels(
         shape = (batch,) if task == "multiclass" else logits.shape
         nothing = torch.zeros(batch, dtype=torch.bool, device=logits.device)
         return torch.zeros(shape, dtype=dtype, device=logits.device), nothing
+    check_tensor("labels", labels)
+    labels = settled(labels)
     _check_shape("labels", labels, (batch,) if task == "multiclass" else tuple(logits.shape))
     if task == "multiclass" and labels.is_floating_point():
         raise ValueError(f"multiclass labels must be integer class indices, got {labels.dtype}")
@@ -139,6 +153,7 @@ def check_weight(sample_weight: Tensor | None, logits: Tensor) -> Tensor | None:
     """Check sample weights: (B,), finite, not negative; return them in the logits' dtype."""
     if sample_weight is None:
         return None
+    check_tensor("sample_weight", sample_weight)
     _check_shape("sample_weight", sample_weight, (logits.shape[0],))
     if readable(sample_weight):
         bad = ~(sample_weight >= 0) | sample_weight.isinf()
@@ -148,7 +163,7 @@ def check_weight(sample_weight: Tensor | None, logits: Tensor) -> Tensor | None:
                 f"sample_weight must be finite and not negative, got {sample_weight[row].item()} "
                 f"in row {row}"
             )
-    return sample_weight.detach().to(logits.dtype)
+    return settled(sample_weight).to(logits.dtype)
 
 
 def need_teacher(teacher: _T | None, loss: str) -> _T:
@@ -203,10 +218,11 @@ def reduce(
     return values.sum() / torch.where(total > 0, total, 1.0)
 
 
-def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], hint: str = "") -> None:
     if tuple(tensor.shape) != expected:
+        verb, asking = ("have", "logits ask") if name == "labels" else ("has", "samples ask")
         raise ValueError(
-            f"{name} have shape {tuple(tensor.shape)} but the logits ask for {expected}"
+            f"{name} {verb} shape {tuple(tensor.shape)} but the {asking} for {expected}{hint}"
         )
 
 
@@ -231,4 +247,5 @@ def _check_values(labels: Tensor, logits: Tensor, task: str) -> None:
         raise ValueError(
             f"label {value} in row {int(where[0])} is not {expected} as task {task!r} expects; "
             "correct it, or mark the sample as unlabelled in label_mask"
+            + (", which leaves out all its labels" if task == "multilabel" else "")
         )

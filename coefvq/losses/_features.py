@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
+from coefvq.losses._arguments import check_tensor, settled
+
 if TYPE_CHECKING:
     from coefvq.types import StudentOutput, TeacherOutput
 
@@ -44,6 +46,7 @@ def check_features(
     """
     expected = " or ".join(_SHAPES[n] for n in dims)
     for name, features in (("student_features", student), ("teacher_features", teacher)):
+        check_tensor(name, features)
         if not features.is_floating_point():
             raise ValueError(f"{name} must be floating point, got {features.dtype}")
         if features.ndim not in dims or 0 in features.shape[1:]:
@@ -63,11 +66,12 @@ def check_features(
             f"teacher_width={teacher.shape[-1]}"
         )
     student = student.float() if student.dtype in (torch.float16, torch.bfloat16) else student
-    return student, teacher.detach().to(student.dtype)
+    return student, settled(teacher).to(student.dtype)
 
 
-def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse a mask that is not bool of `shape`."""
+def check_mask(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Refuse a mask that is not bool of `shape`; return it fit for backward."""
+    check_tensor("mask", mask)
     if mask.dtype != torch.bool:
         raise ValueError(f"mask must be bool with True where a position counts, got {mask.dtype}")
     if tuple(mask.shape) != shape:
@@ -75,6 +79,7 @@ def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
             f"mask has shape {tuple(mask.shape)} but the features ask for {shape}: one word per "
             "position of each sample"
         )
+    return settled(mask)
 
 
 def check_enough(features: Tensor, least: int, loss: str, reason: str) -> None:
@@ -107,15 +112,20 @@ def make_projection(student_width: int | None, teacher_width: int | None) -> nn.
     return nn.Linear(student_width, teacher_width)
 
 
-def project(projection: nn.Linear | None, features: Tensor) -> Tensor:
-    """Bring the student's features to the teacher's width."""
+def project(projection: nn.Linear | None, features: Tensor, teacher: Tensor) -> Tensor:
+    """Bring the student's features to the width of the teacher's."""
+    check_tensor("student_features", features)
+    check_tensor("teacher_features", teacher)
     if projection is None:
         return features
-    if features.shape[-1] != projection.in_features:
-        raise ValueError(
-            f"student_features have width {features.shape[-1]} but the projection was made with "
-            f"student_width={projection.in_features}; give the student's own width"
-        )
+    made = projection.in_features, projection.out_features
+    found = features.shape[-1:], teacher.shape[-1:]
+    for name, width, (own,) in zip(("student", "teacher"), made, found, strict=True):
+        if own != width:
+            raise ValueError(
+                f"{name}_features have width {own} but the projection was made with "
+                f"{name}_width={width}; make the module with {name}_width={own}"
+            )
     projected: Tensor = projection(features.to(projection.weight.dtype))
     return projected
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from coefvq.losses._arguments import check_positive, check_tensor, settled
 from coefvq.losses._contract import check_choice, readable, reduce
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ TARGETS = ("teacher", "labels")
 
 def check_above_zero(name: str, value: float, otherwise: str = "") -> None:
     """Refuse anything but a finite number above 0."""
-    if not 0.0 < value < math.inf:
-        raise ValueError(f"{name} must be a finite number above 0, got {value}{otherwise}")
+    check_positive(name, value, otherwise)
 
 
 def check_target(target: str) -> None:
@@ -37,6 +36,7 @@ def check_scores(
     others are finite is checked on CPU tensors outside `torch.compile` only.
     """
     for name, scores in ((f"student_{noun}", student), (f"teacher_{noun}", teacher)):
+        check_tensor(name, scores)
         if not scores.is_floating_point():
             raise ValueError(f"{name} must be floating point, got {scores.dtype}")
     if student.ndim != 1 or student.shape != teacher.shape:
@@ -45,7 +45,10 @@ def check_scores(
             f"{tuple(teacher.shape)}; both are expected to be (B,), one number per sample; "
             "squeeze a last dimension of 1"
         )
+    teacher = settled(teacher)
     if mask is not None:
+        check_tensor("mask", mask)
+        mask = settled(mask)
         if mask.dtype != torch.bool:
             raise ValueError(f"mask must be bool with True where a score counts, got {mask.dtype}")
         _check_rows("mask", mask, student)
@@ -57,17 +60,18 @@ def check_scores(
             "or leave the sample out"
         )
     student = student.float() if student.dtype in (torch.float16, torch.bfloat16) else student
-    return student, teacher.detach().to(student.dtype)
+    return student, teacher.to(student.dtype)
 
 
 def check_groups(groups: Tensor | None, scores: Tensor) -> Tensor | None:
     """Refuse groups that are not (B,) integers."""
     if groups is None:
         return None
+    check_tensor("groups", groups)
     if groups.is_floating_point() or groups.dtype == torch.bool:
         raise ValueError(f"groups must be integers, one per sample, got {groups.dtype}")
     _check_rows("groups", groups, scores)
-    return groups
+    return settled(groups)
 
 
 def check_batch(scores: Tensor, what: str) -> None:

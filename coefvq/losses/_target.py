@@ -17,7 +17,8 @@ def check_many_classes(task: str, loss: str, what: str) -> None:
     """
     if task in ("binary", "multilabel"):
         raise ValueError(
-            f"{loss} needs task 'multiclass' with more than two classes, got {task!r}: with two, "
+            f"{loss} needs task 'multiclass' with more than two classes, got {task!r}"
+            f"{', whose labels have two each' if task == 'multilabel' else ''}: with two, "
             f"{what}; use logit_kd_loss"
         )
     check_choice("task", task, ("multiclass",))

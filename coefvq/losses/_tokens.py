@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from coefvq.losses._arguments import check_tensor, settled
 from coefvq.losses._contract import check_weight
 from coefvq.losses._topk import check_topk_options, check_topk_values
 from coefvq.losses.logit_kd import _check_options as _check_kd_options
@@ -27,7 +28,8 @@ def check_one_teacher(
         raise ValueError("a stored teacher needs both topk_indices and topk_logprobs; got only one")
     if dense == (indices is not None):
         raise ValueError(
-            f"got {'both' if dense else 'neither'} {name} and topk_indices; pass one teacher: "
+            f"got {'both' if dense else 'neither'} {name} {'and' if dense else 'nor'} "
+            "topk_indices; pass one teacher: "
             f"{name}, or topk_indices with topk_logprobs"
         )
     if dense and topk is not None:
@@ -50,6 +52,8 @@ def check_stored(
     vocabulary: int,
 ) -> tuple[Tensor, Tensor]:
     """Check a stored teacher (*tokens, k); return it detached, and harmless outside the mask."""
+    check_tensor("topk_indices", indices)
+    check_tensor("topk_logprobs", logprobs)
     shape = tuple(indices.shape)
     if shape != tuple(logprobs.shape) or shape[:-1] != tokens or not shape or shape[-1] == 0:
         expected = ", ".join(map(str, (*tokens, "k")))
@@ -62,7 +66,7 @@ def check_stored(
             f"topk_indices must be integers and topk_logprobs floating point, got {indices.dtype} "
             f"and {logprobs.dtype}; check their order"
         )
-    indices, logprobs = indices.detach().long(), logprobs.detach()
+    indices, logprobs = settled(indices).long(), settled(logprobs)
     if indices.device.type == "cpu" and not torch.compiler.is_compiling():
         if mask is None:
             check_topk_values(indices.flatten(0, -2), logprobs.flatten(0, -2), vocabulary)
@@ -85,6 +89,8 @@ def token_shares(
     `like` has one number per token, (N,) or (B, T); so have the shares. A mean divides by the
     weights of the tokens in the mask, or by the number it was given; an empty mean is 0.
     """
+    if mask is not None:
+        check_tensor("mask", mask)
     if mask is not None and mask.dtype != torch.bool:
         raise ValueError(f"mask must be bool with True where a token counts, got {mask.dtype}")
     if mask is not None and mask.shape != like.shape:

@@ -74,7 +74,7 @@ def attention_transfer_loss(
             "instance with torch.nn.functional.adaptive_avg_pool2d"
         )
     if mask is not None:
-        check_mask(mask, tuple(ours))
+        mask = check_mask(mask, tuple(ours))
     maps = [unit(_energies(x, mask, channels, power)) for x in (student, teacher)]
     values = (maps[0] - maps[1]).square().sum(-1)
     return reduce(values, reduction, weight, None if mask is None else mask.flatten(1).any(-1))

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from coefvq.losses._contract import (
     IMPOSSIBLE,
+    check_choice,
     check_labels,
     check_pair,
     check_task,
@@ -27,23 +28,9 @@ from coefvq.losses._contract import (
     log_classes,
 )
 from coefvq.losses._hard import hard_elements
-
-
-class ConfidenceFunction(Protocol):
-    """What `cpfd_loss` takes as `confidence`."""
-
-    def __call__(
-        self,
-        student_logits: Tensor,
-        teacher_logits: Tensor,
-        labels: Tensor | None,
-        /,
-        *,
-        task: str,
-        label_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Return the confidence of each sample (multilabel: or of each label)."""
-        ...
+from coefvq.losses._numbers import check_not_negative
+from coefvq.losses._trust import ConfidenceFunction as ConfidenceFunction
+from coefvq.losses._trust import check_trust
 
 
 def true_probability(
@@ -200,7 +187,25 @@ NAMES: Final = (
     "relative",
     "uniform",
 )
-"""The words that a config may give as `objective.confidence`: functions of this file."""
+"""The functions of this file, which go by their names wherever a confidence is asked for."""
+
+
+def by_name(confidence: ConfidenceFunction | str) -> ConfidenceFunction:
+    """The function of that name; a function is handed through.
+
+    >>> by_name("margin") is margin
+    True
+    """
+    if isinstance(confidence, str):
+        check_choice("confidence", confidence, NAMES)
+        function: ConfidenceFunction = globals()[confidence]
+        return function
+    if not callable(confidence):
+        raise ValueError(
+            f"confidence must be a function or one of {', '.join(NAMES)}, "
+            f"got {type(confidence).__name__}"
+        )
+    return confidence
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,7 @@ class Confidence:
     c ← max(c^exponent, floor), then c / mean(c) if `normalize`, then 1 + strength · (c − 1).
 
     Args:
-        function: one of this file, or your own.
+        function: one of this file, or its name, or your own.
         exponent: at least 0; above 1 it separates sure from fairly sure, 0 makes everyone 1.
         floor: in [0, 1]; nobody is trusted less.
         normalize: divide by the mean over the batch (multilabel: over batch and labels), which
@@ -227,17 +232,15 @@ class Confidence:
     [0.25, 0.25]
     """
 
-    function: ConfidenceFunction
+    function: ConfidenceFunction | str
     exponent: float = 1.0
     floor: float = 0.0
     normalize: bool = False
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.exponent < math.inf:
-            raise ValueError(
-                f"confidence exponent must be a finite number from 0, got {self.exponent}"
-            )
+        object.__setattr__(self, "function", by_name(self.function))
+        check_not_negative("confidence exponent", self.exponent)
         check_unit("confidence floor", self.floor)
         check_unit("confidence strength", self.strength)
 
@@ -252,10 +255,11 @@ class Confidence:
         label_mask: Tensor | None = None,
     ) -> Tensor:
         """Return the function's confidence with the options applied."""
-        value = self.function(
+        value = by_name(self.function)(
             student_logits, teacher_logits, labels, task=task, label_mask=label_mask
         )
-        value = value.detach().pow(self.exponent).clamp_min(self.floor)
+        value = check_trust(value, student_logits, teacher_logits, task)
+        value = value.pow(self.exponent).clamp_min(self.floor)
         if self.normalize:
             mean = value.mean()
             value = value / torch.where(mean > 0, mean, 1.0)

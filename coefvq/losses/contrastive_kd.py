@@ -60,7 +60,7 @@ def contrastive_kd_loss(
     Args:
         student_features: (B, D), in the teacher's width (`ContrastiveKDLoss` learns a projection).
         teacher_features: (B, D).
-        temperature: T > 0, of the cosines.
+        temperature: T > 0, of the cosines; a tensor without dimensions may be learned.
         symmetric: also search among the students.
         gather: the negatives are the clips of all ranks where several processes train. All ranks
             must call it equally often, or none returns.
@@ -142,7 +142,7 @@ class ContrastiveKDLoss(nn.Module):
     ) -> Tensor:
         """Project the student's features and call the function with this module's options."""
         return contrastive_kd_loss(
-            project(self.projection, student_features),
+            project(self.projection, student_features, teacher_features),
             teacher_features,
             temperature=self.temperature,
             symmetric=self.symmetric,
@@ -165,4 +165,5 @@ class ContrastiveKDLoss(nn.Module):
 
 def _check_options(temperature: float, reduction: str) -> None:
     check_reduction(reduction)
-    check_temperature(temperature)
+    # Unlike a divergence's, it may be learned: nothing here is a closed form without it.
+    check_temperature(temperature.detach() if isinstance(temperature, Tensor) else temperature)

@@ -19,7 +19,8 @@ from coefvq.losses._contract import (
     check_weight,
     need_teacher,
 )
-from coefvq.losses.confidence import ConfidenceFunction, true_probability
+from coefvq.losses._trust import check_trust
+from coefvq.losses.confidence import ConfidenceFunction, by_name, true_probability
 from coefvq.losses.pfd import mixture
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def cpfd_loss(
     task: Task,
     distill_weight: float = 0.5,
     temperature: float = 1.0,
-    confidence: ConfidenceFunction = true_probability,
+    confidence: ConfidenceFunction | str = true_probability,
     hard_weight: HardWeight = "fixed",
     label_mask: Tensor | None = None,
     sample_weight: Tensor | None = None,
@@ -65,9 +66,9 @@ def cpfd_loss(
         task: what the logits mean; regression has no distribution and is refused.
         distill_weight: λ in [0, 1]. 0 is `supervised_loss` to the bit.
         temperature: T > 0, of the soft term only.
-        confidence: a function of `coefvq.losses.confidence`, a `Confidence` with options, or your
-            own `f(student_logits, teacher_logits, labels, *, task, label_mask)` that returns (B,),
-            for multilabel (B, L) or (B,).
+        confidence: a function of `coefvq.losses.confidence` or its name, a `Confidence` with
+            options, or your own `f(student_logits, teacher_logits, labels, *, task, label_mask)`
+            that returns (B,), for multilabel (B, L) or (B,), finite and not negative.
         hard_weight: whether a distrusted teacher leaves the hard term alone ("fixed") or hands its
             share to it ("complement", kept at 0 or above where normalised c exceed 1/λ).
         label_mask: (B,) bool, True where the label counts. Elsewhere it is never read.
@@ -92,14 +93,9 @@ def cpfd_loss(
     _check_options(task, distill_weight, temperature, hard_weight, reduction)
     student, teacher = check_pair(student_logits, teacher_logits, task)
     safe, label_mask = check_labels(labels, label_mask, student, task)
-    trust = confidence(student.detach(), teacher, safe, task=task, label_mask=label_mask)
-    trust = trust.detach().to(student.dtype)
-    fits = {tuple(student.shape[:1])} | ({tuple(student.shape)} if task != "multiclass" else set())
-    if tuple(trust.shape) not in fits:
-        raise ValueError(
-            f"the confidence has shape {tuple(trust.shape)} for logits of shape "
-            f"{tuple(student.shape)}; return one number per sample (multilabel: or per label)"
-        )
+    function = by_name(confidence)
+    trust = function(student.detach(), teacher, safe, task=task, label_mask=label_mask)
+    trust = check_trust(trust, student.detach(), teacher, task).to(student.dtype)
     share, rest = 1 - distill_weight, None
     if hard_weight == "complement":
         # (1 - λ) + λ(1 - c) is 1 - λc in the one order of rounding that meets PFD at c = 1.
@@ -137,7 +133,7 @@ class CPFDLoss(nn.Module):
         task: Task,
         distill_weight: float = 0.5,
         temperature: float = 1.0,
-        confidence: ConfidenceFunction = true_probability,
+        confidence: ConfidenceFunction | str = true_probability,
         hard_weight: HardWeight = "fixed",
         reduction: Reduction = "mean",
     ) -> None:
@@ -146,7 +142,7 @@ class CPFDLoss(nn.Module):
         self.task: Task = task
         self.distill_weight = distill_weight
         self.temperature = temperature
-        self.confidence = confidence
+        self.confidence: ConfidenceFunction | str = by_name(confidence)
         self.hard_weight: HardWeight = hard_weight
         self.reduction: Reduction = reduction
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import check_tensor, settled
 from coefvq.losses._contract import Reduction, check_choice, check_reduction, check_weight, reduce
 from coefvq.losses._features import (
     check_features,
@@ -80,6 +81,7 @@ def feature_kd_loss(
             f"student_features have shape {tuple(student.shape)} and teacher_features "
             f"{tuple(teacher.shape)}; token by token needs the same T: pool both, or resample one"
         )
+    mask = settled(mask)
     student, teacher = selected(student, mask), selected(teacher, mask)
     if distance == "cosine":
         elements = cosine_distance(student, teacher)
@@ -127,7 +129,7 @@ class FeatureKDLoss(nn.Module):
         """Project the student's features and call `feature_kd_loss` with this module's options."""
         # Before the projection, too: 0 · NaN of a masked token would reach the layer's gradient.
         return feature_kd_loss(
-            project(self.projection, selected(student_features, mask)),
+            project(self.projection, selected(student_features, mask), teacher_features),
             teacher_features,
             distance=self.distance,
             mask=mask,
@@ -149,6 +151,7 @@ class FeatureKDLoss(nn.Module):
 
 def selected(features: Tensor, mask: Tensor | None) -> Tensor:
     """0 in place of what does not count, whatever it holds."""
+    check_tensor("student_features", features)
     if mask is None:
         return features
     if features.ndim != 3:
@@ -156,7 +159,7 @@ def selected(features: Tensor, mask: Tensor | None) -> Tensor:
             f"mask is for tokens (B, T, D) but the features have shape {tuple(features.shape)}; "
             "leave samples out by sample_weight"
         )
-    check_mask(mask, tuple(features.shape[:-1]))
+    mask = check_mask(mask, tuple(features.shape[:-1]))
     return torch.where(mask[..., None], features, torch.zeros_like(features))
 
 

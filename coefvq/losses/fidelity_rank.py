@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import settled
 from coefvq.losses._contract import (
     Reduction,
     check_choice,
@@ -96,6 +97,7 @@ def fidelity_rank_loss(
     0.0513
     """
     _check_options(choice, student_std, teacher_std, reduction)
+    mask = settled(mask)
     student, teacher = check_scores(student_scores, teacher_scores, mask)
     check_batch(student, "fidelity_rank_loss")
     weight = check_weight(sample_weight, student)

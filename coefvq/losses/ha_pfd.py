@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import check_tensor, settled
 from coefvq.losses._contract import (
     Reduction,
     Task,
@@ -261,6 +262,8 @@ def _check_features(
     if ours is None or theirs is None:
         missing = "student_features" if ours is None else "teacher_features"
         raise ValueError(f"{missing} is None but the other side's are given; give both or neither")
+    check_tensor("student_features", ours)
+    check_tensor("teacher_features", theirs)
     if ours.ndim != 2 or ours.shape != theirs.shape or len(ours) != len(student):
         raise ValueError(
             f"student_features have shape {tuple(ours.shape)} and teacher_features "
@@ -270,7 +273,7 @@ def _check_features(
     for name, features in (("student_features", ours), ("teacher_features", theirs)):
         if not features.is_floating_point():
             raise ValueError(f"{name} must be floating point, got {features.dtype}")
-    return ours.to(student.dtype), theirs.detach().to(student.dtype)
+    return ours.to(student.dtype), settled(theirs).to(student.dtype)
 
 
 def _check_options(

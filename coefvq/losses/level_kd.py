@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import check_tensor
 from coefvq.losses._contract import (
     Reduction,
     check_reduction,
@@ -66,6 +67,8 @@ def level_kd_loss(
     0.6931
     """
     _check_options(temperature, reduction)
+    check_tensor("student_logits", student_logits)
+    check_tensor("teacher_logits", teacher_logits)
     if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
         raise ValueError(
             f"student_logits have shape {tuple(student_logits.shape)} and teacher_logits "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import check_tensor, settled
 from coefvq.losses._contract import Reduction
 from coefvq.losses._linear_kd import Linear, Options, evaluate, sum_dtype
 from coefvq.losses._tokens import (
@@ -93,6 +94,8 @@ def linear_kd_loss(
     _check_options(temperature, direction, beta, reduction, topk, chunk_size)
     dense = teacher_hidden is not None or teacher_head is not None
     check_one_teacher(dense, "teacher_hidden", topk, topk_indices, topk_logprobs)
+    for name, given in (("student_hidden", student_hidden), ("student_head", student_head)):
+        check_tensor(name, given)
     tokens, vocabulary = tuple(student_hidden.shape[:-1]), len(student_head)
     student = Linear(student_hidden, student_head, student_bias)
     _check_side("student", student, tokens, vocabulary)
@@ -102,11 +105,14 @@ def linear_kd_loss(
     if dense:
         if teacher_hidden is None or teacher_head is None:
             raise ValueError("the teacher needs both teacher_hidden and teacher_head; got only one")
-        teacher = Linear(teacher_hidden, teacher_head, teacher_bias)
+        for name, given in (("teacher_hidden", teacher_hidden), ("teacher_head", teacher_head)):
+            check_tensor(name, given)
+        teacher = Linear(settled(teacher_hidden), settled(teacher_head), settled(teacher_bias))
         _check_side("teacher", teacher, tokens, vocabulary)
     else:
         assert topk_indices is not None and topk_logprobs is not None
         teacher = check_stored(topk_indices, topk_logprobs, mask, tokens, vocabulary)
+    mask = settled(mask)
     options = Options(topk, temperature, direction, beta, compiled, chunk_size)
     if torch.compiler.is_compiling():
         uncompiled = torch.compiler.disable(evaluate)  # type: ignore[no-untyped-call]
@@ -202,12 +208,16 @@ def _check_options(
 
 def _check_side(name: str, side: Linear, tokens: tuple[int, ...], vocabulary: int) -> None:
     hidden, head, bias = side
+    if bias is not None:
+        check_tensor(f"{name}_bias", bias)
     shape = tuple(hidden.shape)
     if len(shape) not in (2, 3) or shape[:-1] != tokens or not hidden.is_floating_point():
-        expected = "(N, H) or (B, T, H)" if name == "student" else f"{tokens} and a width"
+        here = "(N, H) or (B, T, H)"
+        if name == "teacher":
+            here = f"({', '.join(map(str, tokens))}, H'), the same tokens as the student's"
         raise ValueError(
-            f"{name}_hidden has shape {shape} and dtype {hidden.dtype}; expected floating point "
-            f"{expected}"
+            f"{name}_hidden has shape {shape} and dtype {hidden.dtype}; expected a floating point "
+            f"tensor of shape {here}"
         )
     if head.ndim != 2 or head.shape[1] != shape[-1]:
         raise ValueError(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import check_tensor, settled
 from coefvq.losses._contract import (
     IMPOSSIBLE,
     Reduction,
@@ -251,6 +252,7 @@ def _from_entropy(teachers: Tensor, task: str) -> Tensor:
 
 def _check_teachers(teacher_logits: Tensor, task: str) -> Tensor:
     """Teachers detached, in float32 or float64."""
+    check_tensor("teacher_logits", teacher_logits)
     shape, wanted = tuple(teacher_logits.shape), 3 if task in ("multiclass", "multilabel") else 2
     if len(shape) != wanted or shape[0] == 0:
         letters = {"multiclass": "(K, B, C)", "multilabel": "(K, B, L)"}.get(task, "(K, B)")
@@ -260,7 +262,8 @@ def _check_teachers(teacher_logits: Tensor, task: str) -> Tensor:
         )
     check_logits(teacher_logits[0], task, "teacher_logits of each teacher")
     half = teacher_logits.dtype in (torch.float16, torch.bfloat16)
-    return teacher_logits.detach().float() if half else teacher_logits.detach()
+    teachers = settled(teacher_logits)
+    return teachers.float() if half else teachers
 
 
 def _check_options(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import settled
 from coefvq.losses._contract import check_weight
 from coefvq.losses._scores import check_batch, check_scores, check_target, pick_target
 
@@ -57,6 +58,7 @@ def plcc_loss(
     >>> round(plcc_loss(torch.tensor([1.0, 3.0, 2.0]), torch.tensor([10.0, 20.0, 30.0])).item(), 4)
     0.25
     """
+    mask = settled(mask)
     student, teacher = check_scores(student_scores, teacher_scores, mask)
     check_batch(student, "plcc_loss")
     given = check_weight(sample_weight, student)

@@ -36,7 +36,8 @@ def similarity_preserving_loss(
     Every row has length 1, so L falls as 1 / B: the source weights it by 3000.
 
     Differs from the source by sample weights: lengths and squares count a partner by its weight,
-    as if it were there that often.
+    as if it were there that often, and B counts the samples whose weight is above 0, so that the
+    others are as good as absent.
 
     Gradients flow to `student_features` only. Inside it is float32 (float64 for float64 features).
     No label is read. Relations cannot be cut into micro-batches: gradients accumulated over two
@@ -72,7 +73,8 @@ def similarity_preserving_loss(
     if weights is not None:  # in the columns: a row's length and its squares then count by weight
         tables = [table * weights.sqrt() for table in tables]
     ours, theirs = (unit(table) for table in tables)
-    values = (ours - theirs).square().sum(-1) / student.shape[0]
+    rows = student.shape[0] if weights is None else (weights > 0).sum().clamp_min(1)
+    values = (ours - theirs).square().sum(-1) / rows
     return reduce(values, reduction, weight)
 
 

@@ -58,8 +58,10 @@ def standardized_kd_loss(
     over the classes of a sample (Sun et al., "Logit standardization in knowledge distillation",
     CVPR 2024, algorithm 1). The deviation is each sample's own temperature, for both sides.
 
-    Differs from the source: classes masked by −inf are left out of mean and deviation; a row
-    without spread gives a uniform distribution instead of a division by a small number.
+    Differs from the authors' code: their deviation has the divisor C − 1, ours C, so that their T
+    is T · √(C / (C − 1)) here and their loss (C − 1) / C of ours; classes masked by −inf are left
+    out of mean and deviation; a row without spread gives a uniform distribution instead of a
+    division by a small number.
 
     Gradients flow to `student_logits` only. Inside it is float32 (float64 for float64 logits). No
     label is read: every sample counts.

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import check_tensor, settled
 from coefvq.losses._contract import Reduction, check_logits, check_reduction, check_weight, reduce
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def sub_label_loss(
     check_reduction(reduction)
     logits = check_logits(student_sub_logits, "multilabel", "student_sub_logits")
     weight = check_weight(sample_weight, logits)
+    for name, given in (("sub_labels", sub_labels), ("sub_label_mask", sub_label_mask)):
+        if given is not None:
+            check_tensor(name, given)
+    sub_labels, sub_label_mask = settled(sub_labels), settled(sub_label_mask)
     if sub_labels is None:
         sub_labels = torch.zeros_like(logits)
         sub_label_mask = torch.zeros_like(logits, dtype=torch.bool)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import torch
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import settled
 from coefvq.losses._contract import (
     Reduction,
     Task,
@@ -17,6 +18,7 @@ from coefvq.losses._contract import (
     check_task,
     check_unit,
     check_weight,
+    readable,
     reduce,
 )
 from coefvq.losses._hard import hard_values
@@ -89,14 +91,14 @@ def supervised_loss(
     labels, label_mask = check_labels(labels, label_mask, logits, task)
     weight = check_weight(sample_weight, logits)
     if positive_weight is not None:
-        positive_weight = torch.as_tensor(positive_weight, dtype=logits.dtype, device=logits.device)
+        positive_weight = _as_weight("positive_weight", positive_weight, logits)
         if positive_weight.ndim and tuple(positive_weight.shape) != tuple(logits.shape[1:]):
             raise ValueError(
                 f"positive_weight has shape {tuple(positive_weight.shape)} but the logits have "
                 f"shape {tuple(logits.shape)}; give one number, or one per label"
             )
     if class_weights is not None:
-        class_weights = torch.as_tensor(class_weights, dtype=logits.dtype, device=logits.device)
+        class_weights = _as_weight("class_weights", class_weights, logits)
         if tuple(class_weights.shape) != tuple(logits.shape[1:]):
             raise ValueError(
                 f"class_weights have shape {tuple(class_weights.shape)} but there are "
@@ -136,7 +138,7 @@ class SupervisedLoss(nn.Module):
         self.focal_gamma = focal_gamma
         self.reduction: Reduction = reduction
         for name, value in (("class_weights", class_weights), ("positive_weight", positive_weight)):
-            buffer = None if value is None else torch.as_tensor(value, dtype=torch.float32)
+            buffer = None if value is None else _as_weight(name, value, torch.empty(0))
             self.register_buffer(name, buffer, persistent=False)
 
     def forward(
@@ -170,6 +172,15 @@ class SupervisedLoss(nn.Module):
             "label_mask": batch.label_mask,
             "sample_weight": batch.sample_weight,
         }
+
+
+def _as_weight(name: str, value: Tensor | Sequence[float] | float, like: Tensor) -> Tensor:
+    """Weights in dtype and place of `like`; refused where one is negative, infinite or NaN."""
+    weight = settled(torch.as_tensor(value, dtype=like.dtype, device=like.device))
+    if readable(weight) and not bool(((weight >= 0) & (weight < torch.inf)).all()):
+        bad = weight[~((weight >= 0) & (weight < torch.inf))].flatten()[0].item()
+        raise ValueError(f"{name} must be finite and not negative, got {bad}")
+    return weight
 
 
 def _check_options(

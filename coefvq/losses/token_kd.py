@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from coefvq.losses._arguments import check_tensor, settled
 from coefvq.losses._contract import Reduction, need_teacher
 from coefvq.losses._known_gradient import wants_gradient, with_gradient
 from coefvq.losses._tokens import (
@@ -102,6 +103,7 @@ def token_kd_loss(
         teacher_logits is not None, "teacher_logits", topk, topk_indices, topk_logprobs
     )
     _check_shapes(student_logits, teacher_logits)
+    mask = settled(mask)
     student = student_logits
     if student.dtype in (torch.float16, torch.bfloat16):
         student = student.float()
@@ -110,7 +112,7 @@ def token_kd_loss(
     )
     wanted = wants_gradient(student)
     if teacher_logits is not None:
-        teacher = teacher_logits.detach().to(student.dtype)
+        teacher = settled(teacher_logits).to(student.dtype)
         log_q, log_p = (
             log_probabilities(z, "multiclass", temperature) for z in (student.detach(), teacher)
         )
@@ -205,6 +207,9 @@ class TokenKDLoss(nn.Module):
 
 
 def _check_shapes(student: Tensor, teacher: Tensor | None) -> None:
+    check_tensor("student_logits", student)
+    if teacher is not None:
+        check_tensor("teacher_logits", teacher)
     if not student.is_floating_point() or student.ndim != 3:
         raise ValueError(
             f"student_logits have shape {tuple(student.shape)} and dtype {student.dtype}; "

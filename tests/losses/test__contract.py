@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from coefvq.losses import _contract as contract
+from coefvq.losses import cpfd_loss, gatekeeper_loss, logit_kd_loss, supervised_loss
 
 
 def test_mean_divides_by_what_was_summed():
@@ -57,3 +58,26 @@ def test_label_values_are_not_read_off_the_cpu():
     assert labels.is_meta
     with pytest.raises(ValueError, match="labels have shape"):
         contract.check_labels(torch.zeros(3, device="meta"), None, logits, "multiclass")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [torch.nan, 0.0, 0.0],
+        [torch.inf, 0.0, 0.0],
+        [-torch.inf, -torch.inf, -torch.inf],
+    ],
+)
+def test_a_row_that_is_no_distribution_gives_nan__not_a_number_out_of_thin_air(bad):
+    student, labels = torch.zeros(2, 3), torch.tensor([0, 1])
+    other = torch.tensor([bad, [0.0, 1.0, 2.0]])
+    for first, second in ((student, other), (other, student)):
+        for direction in ("forward", "reverse", "jsd"):
+            values = logit_kd_loss(
+                first, second, task="multiclass", direction=direction, reduction="none"
+            )
+            assert values.isnan().tolist() == [True, False]
+        assert cpfd_loss(first, second, labels, task="multiclass").isnan()
+    for options in ({}, {"label_smoothing": 0.1}):
+        assert supervised_loss(other, labels, task="multiclass", **options).isnan()
+    assert gatekeeper_loss(other, labels, task="multiclass").isnan()

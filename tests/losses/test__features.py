@@ -50,8 +50,12 @@ def test_a_projection_exists_at_once_or_not_at_all():
     layer = make_projection(3, 2)
     assert layer.weight.shape == (2, 3)
     x = torch.ones(1, 3)
-    assert project(None, x) is x
-    assert torch.equal(project(layer, x), layer(x))
+    assert project(None, x, x) is x
+    assert torch.equal(project(layer, x, torch.ones(1, 2)), layer(x))
+    with pytest.raises(ValueError, match=r"student_features have width 4 .* student_width=4"):
+        project(layer, torch.ones(1, 4), torch.ones(1, 2))
+    with pytest.raises(ValueError, match=r"teacher_features have width 5 .* teacher_width=2"):
+        project(layer, x, torch.ones(1, 5))
     for widths in ((3, None), (None, 3)):
         with pytest.raises(ValueError, match="give both for a learned projection"):
             make_projection(*widths)

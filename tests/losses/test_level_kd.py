@@ -141,7 +141,7 @@ ZEROS = torch.zeros(3, 5)
         ({"student_logits": ZEROS[0], "teacher_logits": ZEROS[0]}, r"expected to be \(B, levels\)"),
         ({"student_logits": ZEROS[:, :1], "teacher_logits": ZEROS[:, :1]}, "at least two"),
         ({"teacher_logits": ZEROS.long()}, "teacher_logits must be floating point"),
-        ({"sample_weight": ZEROS[0]}, r"sample_weight have shape \(5,\)"),
+        ({"sample_weight": ZEROS[0]}, r"sample_weight has shape \(5,\)"),
         ({"temperature": 0.0}, "temperature must be a finite number above 0, got 0.0"),
         ({"reduction": "batchmean"}, "reduction 'batchmean'"),
     ],

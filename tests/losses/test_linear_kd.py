@@ -454,7 +454,7 @@ THEIRS = {k: v for k, v in TEACHER.items() if k != "teacher_bias"}
 @pytest.mark.parametrize(
     ("hidden", "head", "options", "message"),
     [
-        (HIDDEN, HEAD, {}, "neither teacher_hidden and topk_indices"),
+        (HIDDEN, HEAD, {}, "neither teacher_hidden nor topk_indices"),
         (HIDDEN, HEAD, {**THEIRS, **TOP}, "both teacher_hidden and topk_indices"),
         (HIDDEN, HEAD, {"teacher_head": HEAD}, "both teacher_hidden and teacher_head; got only"),
         (HIDDEN, HEAD, TOP, "set topk to one of raw"),

@@ -142,7 +142,7 @@ ZEROS = torch.zeros(3)
         ({"groups": ZEROS}, "groups must be integers, one per sample, got torch.float32"),
         ({"groups": ZEROS > 0}, "groups must be integers"),
         ({"groups": torch.arange(2)}, r"groups have shape \(2,\) but the scores ask for \(3,\)"),
-        ({"sample_weight": ZEROS[:2]}, r"sample_weight have shape \(2,\)"),
+        ({"sample_weight": ZEROS[:2]}, r"sample_weight has shape \(2,\)"),
         ({"reduction": "batchmean"}, "reduction 'batchmean'"),
         (
             {"student_scores": ZEROS[:1], "teacher_scores": ZEROS[:1]},

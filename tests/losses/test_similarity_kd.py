@@ -115,7 +115,7 @@ ZEROS = torch.zeros(3)
         ({"teacher_similarity": ZEROS[:2]}, r"teacher_similarity \(2,\); both .* \(B,\)"),
         ({"student_similarity": ZEROS.long()}, "student_similarity must be floating point"),
         ({"teacher_similarity": ZEROS * torch.nan}, "teacher_similarity must be finite, got nan"),
-        ({"sample_weight": ZEROS[:2]}, r"sample_weight have shape \(2,\)"),
+        ({"sample_weight": ZEROS[:2]}, r"sample_weight has shape \(2,\)"),
         ({"scale": "cosine"}, "scale 'cosine' is unknown; choose one of similarity, logit"),
         ({"reduction": "batchmean"}, "reduction 'batchmean'"),
     ],

@@ -53,14 +53,22 @@ def test_turned_and_scaled_features_are_equal(pooled):
 
 
 def test_a_sample_of_weight_two_is_two_samples(make_case):
-    """Up to the 1 / B of the whole: 6 rows here, 8 there."""
+    """Up to the 1 / B of the whole: 5 rows of some weight here, 8 there."""
     case = make_case("multilabel")
     weight = torch.tensor([2.0, 1, 0, 3, 1, 1], dtype=torch.float64)
     times = case.rows(torch.tensor([0, 0, 1, 3, 3, 3, 4, 5]))
     value = loss(replace(case, sample_weight=weight))
-    torch.testing.assert_close(value * 6, loss(times) * 8)
+    torch.testing.assert_close(value * 5, loss(times) * 8)
     torch.testing.assert_close(loss(replace(case, sample_weight=7 * weight)), value)
     assert loss(replace(case, sample_weight=0 * weight)) == 0
+
+
+def test_a_sample_of_weight_zero_is_absent(make_case, reduction):
+    case = make_case("multilabel")
+    weight = torch.tensor([1.0, 1, 0, 1, 0, 1], dtype=torch.float64)
+    value = loss(replace(case, sample_weight=weight), reduction=reduction)
+    alone = loss(case.rows(weight > 0), reduction=reduction)
+    torch.testing.assert_close(value[weight > 0] if reduction == "none" else value, alone)
 
 
 def test_no_features_no_nan():
@@ -108,7 +116,7 @@ TWO = torch.zeros(2, 4)
         (TWO[:, None], TWO[:, None], {}, r"\(2, 1, 4\) but \(B, D\) is expected; pool or flatten"),
         (TWO.bool(), TWO, {}, "student_features must be floating point"),
         (TWO, TWO, {"reduction": "batch"}, "reduction 'batch' is unknown"),
-        (TWO, TWO, {"sample_weight": torch.ones(3)}, r"sample_weight have shape \(3,\)"),
+        (TWO, TWO, {"sample_weight": torch.ones(3)}, r"sample_weight has shape \(3,\)"),
     ],
 )
 def test_errors(student, teacher, options, message):

@@ -31,6 +31,21 @@ def test_closed_form():
     torch.testing.assert_close(standardized_kd_loss(student, teacher), expected)
 
 
+def test_the_authors_divisor_is_another_temperature(case):
+    """Theirs is C − 1: T becomes T √(C / (C − 1)), and T² of their loss (C − 1) / C of ours."""
+
+    def theirs(z):
+        return (z - z.mean(-1, keepdim=True)) / z.std(-1, keepdim=True)
+
+    other = logit_kd_loss(
+        theirs(case.student), theirs(case.teacher), task="multiclass", temperature=2.0,
+        sample_weight=case.sample_weight,
+    )  # fmt: skip
+    classes = case.student.shape[-1]
+    own = loss(case, temperature=2.0 * (classes / (classes - 1)) ** 0.5)
+    torch.testing.assert_close(other, own * (classes - 1) / classes)
+
+
 def test_equals_reference(case, reduction):
     student, teacher, _ = case.lists()
     weight = case.options()["weight"]

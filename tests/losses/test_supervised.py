@@ -215,11 +215,23 @@ ZEROS, INDEX = torch.zeros(3, 4), torch.zeros(3, dtype=torch.long)
         ("binary", ZEROS[:, 0], ZEROS[:, 0], {"class_weights": [1.0, 2.0]}, "class_weights are"),
         ("multiclass", ZEROS, INDEX, {"class_weights": [1.0, 2.0]}, r"\(2,\) but there are 4"),
         ("multilabel", ZEROS, ZEROS, {"positive_weight": [1.0, 2.0]}, "one per label"),
+        ("binary", ZEROS[:, 0], ZEROS[:, 0], {"positive_weight": -2.0}, "positive_weight .* -2.0"),
+        ("binary", ZEROS[:, 0], ZEROS[:, 0], {"positive_weight": torch.nan}, "negative, got nan"),
+        ("multiclass", ZEROS, INDEX, {"class_weights": [1.0, 2, -3, 4]}, "class_weights .* -3.0"),
+        ("multiclass", ZEROS, INDEX, {"class_weights": [1.0, 2, torch.inf, 4]}, "got inf"),
         ("multiclass", ZEROS, INDEX, {"label_mask": INDEX}, "must be bool .* torch.int64"),
-        ("multiclass", ZEROS, INDEX, {"label_mask": INDEX[:2] > 0}, "label_mask have shape"),
+        ("multiclass", ZEROS, INDEX, {"label_mask": INDEX[:2] > 0}, "label_mask has shape"),
+        ("multilabel", ZEROS, ZEROS, {"label_mask": ZEROS == 0}, "missing sample by sample, not"),
+        (
+            "multilabel",
+            ZEROS,
+            ZEROS / 0,
+            {},
+            "label nan in row 0 .* which leaves out all its labels",
+        ),
         ("multiclass", ZEROS, None, {"label_mask": INDEX == 0}, "labels is None but .* 3 of 3"),
         ("multiclass", ZEROS, INDEX, {"sample_weight": INDEX - 1.0}, "got -1.0 in row 0"),
-        ("multiclass", ZEROS, INDEX, {"sample_weight": ZEROS}, "sample_weight have shape"),
+        ("multiclass", ZEROS, INDEX, {"sample_weight": ZEROS}, "sample_weight has shape"),
     ],
 )
 def test_errors(task, logits, labels, options, message):
@@ -232,3 +244,7 @@ def test_module_errors_come_at_construction():
         SupervisedLoss(task="binry")
     with pytest.raises(ValueError, match="label_smoothing"):
         SupervisedLoss(task="binary", label_smoothing=-0.1)
+    with pytest.raises(ValueError, match=r"positive_weight .* got -1\.0"):
+        SupervisedLoss(task="binary", positive_weight=-1.0)
+    with pytest.raises(ValueError, match=r"class_weights .* got nan"):
+        SupervisedLoss(task="multiclass", class_weights=[1.0, torch.nan])

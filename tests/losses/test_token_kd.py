@@ -384,7 +384,7 @@ INDICES, LOGPROBS = TOP["topk_indices"], TOP["topk_logprobs"]
 @pytest.mark.parametrize(
     ("student", "options", "message"),
     [
-        (STUDENT, {}, "neither teacher_logits and topk_indices"),
+        (STUDENT, {}, "neither teacher_logits nor topk_indices"),
         (STUDENT, {"teacher_logits": TEACHER, **TOP}, "both teacher_logits and topk_indices"),
         (STUDENT, {"topk_indices": INDICES}, "needs both topk_indices and topk_logprobs"),
         (STUDENT, TOP, "need their meaning; set topk"),

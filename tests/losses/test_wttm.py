@@ -167,7 +167,7 @@ ZEROS = torch.zeros(3, 4)
         ({"reduction": "batchmean"}, "reduction 'batchmean'"),
         ({"teacher_logits": ZEROS[:, :2]}, r"\(3, 4\) and teacher_logits \(3, 2\)"),
         ({"student_logits": ZEROS.long()}, "student_logits must be floating point"),
-        ({"sample_weight": ZEROS}, r"sample_weight have shape \(3, 4\)"),
+        ({"sample_weight": ZEROS}, r"sample_weight has shape \(3, 4\)"),
     ],
 )
 def test_errors(changes, message):
