@@ -90,7 +90,7 @@ def learn_then_test(
 
 def _control(p_values: Values, delta: float) -> tuple[int, ...]:
     try:
-        from mapie.risk_control import control_fwer  # type: ignore[import-not-found]
+        from mapie.risk_control import control_fwer
     except ImportError:
         raise ValueError(
             "several thresholds at once need MAPIE 1.6 or newer, which is not installed; "

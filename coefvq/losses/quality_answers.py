@@ -15,9 +15,9 @@ from coefvq.losses._contract import (
     check_logits,
     check_reduction,
     check_weight,
+    readable,
     reduce,
 )
-from coefvq.losses._scores import readable
 
 if TYPE_CHECKING:
     from coefvq.types import Batch, StudentOutput, TeacherOutput
