@@ -40,6 +40,7 @@ FORBIDDEN = {
     "evaluation": {"lightning", "hydra", "omegaconf"},
     "cascade": {"lightning", "hydra", "omegaconf", "transformers", "pandas"},
     "data": {"hydra", "omegaconf"},
+    "serving": {"litserve", "ray", "fastapi", "lightning"},
 }
 
 
