@@ -22,6 +22,7 @@ from coefvq.data.sampling import EVAL_POLICIES, view_name
 from coefvq.data.splits import SPLITS
 from coefvq.distiller import Teacher
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
+from coefvq.teacher_cache.identity import READING_VERSION
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import Calibration
 
@@ -169,6 +170,7 @@ def data_parts(data: Any) -> dict[str, Any]:
         "inputs": data.inputs.to_dict(),
         "classes": list(data.task.classes),
         "task": data.task.kind,
+        "reading": READING_VERSION,
     }
 
 

@@ -28,7 +28,7 @@ from coefvq.teachers.ensemble import EnsembleTeacher
 from coefvq.teachers.frozen import FrozenTeacher
 from coefvq.teachers.out_of_fold import OutOfFoldTeacher
 
-_SAME_DATA = ("data", "inputs", "classes", "task")
+_SAME_DATA = ("data", "inputs", "classes", "task", "reading")
 """Parts of an identity that a reader of somebody's cache can check without the teacher."""
 
 

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+READING_VERSION = 2
+"""Part of every identity that this library makes; raised when a row under an unchanged name would
+hold something else. 2: frames of a numbered random view no longer depend on the seed of the run."""
+
 
 @dataclass(frozen=True)
 class CacheIdentity:
@@ -54,4 +58,4 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-__all__ = ["CacheIdentity"]
+__all__ = ["READING_VERSION", "CacheIdentity"]
