@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from coefvq.data.loading import ClipDataset, as_is
 from coefvq.teacher_cache import TeacherCache
-from coefvq.teacher_cache.cache import stored_error
+from coefvq.teacher_cache.rows import stored_error
 from coefvq.types import Batch, TeacherOutput
 
 Teacher = Callable[[Batch], TeacherOutput]

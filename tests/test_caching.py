@@ -15,7 +15,6 @@ import torch
 from coefvq import engine
 from coefvq.caching import CachingProgress, fixed_batches, write_outputs
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
-from coefvq.teacher_cache import cache as cache_module
 from coefvq.types import Batch, TeacherOutput
 
 
@@ -204,5 +203,5 @@ def test_two_processes_share_the_work(tmp_path):
     assert result.returncode == 0, result.stderr
     assert rows(one) == rows(two)
     assert len(list(two.glob("*.arrow"))) == 2  # each process wrote its own
-    stored = json.loads((two / cache_module.IDENTITY).read_text())
+    stored = json.loads((two / "_identity.json").read_text())
     assert stored["parts"] == {"dtype": "float32"}

@@ -15,16 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from coefvq.files import write_json
-from coefvq.teacher_cache.identity import CacheIdentity
+from coefvq.teacher_cache.identity import IDENTITY, CacheIdentity, read_identity, write_identity
 from coefvq.teacher_cache.rows import arrays_of, output_of
 from coefvq.teacher_cache.shards import ENDING, RAGGED, Shard, read_shard, write_shard
 from coefvq.types import TeacherOutput
 
-IDENTITY = "_identity.json"
 _LOCK = ".writer.lock"
+_FULL = {
+    errno.ENOSPC: ("no space left", "free some space"),
+    errno.EDQUOT: ("no space left in the quota", "free some space"),
+    errno.EFBIG: ("no file may become large enough", "lift the limit (ulimit -f)"),
+}
 SHARD_ROWS = 4096
 """Most rows in one file."""
 SHARD_SECONDS = 30.0
@@ -61,13 +63,18 @@ class TeacherCache:
 
     Raises:
         ValueError: the folder holds the outputs of another teacher, of other data or another
-            reading (the sentence names what differs), no cache at all where `identity` is None, or
-            one row twice.
+            reading (the sentence names what differs), a file of another cache, no cache at all
+            where `identity` is None, or one row twice.
     """
 
     def __init__(self, folder: str | Path, identity: CacheIdentity | None = None) -> None:
         self.folder = Path(folder).absolute()
-        stored = self._stored()
+        if self.folder.is_file():
+            raise ValueError(
+                f"{folder} is a file, and a teacher cache is a folder; give {self.folder.parent}, "
+                "where it lies"
+            )
+        stored = read_identity(self.folder)
         if identity is None:
             if stored is None:
                 raise ValueError(
@@ -117,7 +124,7 @@ class TeacherCache:
         for path in sorted(self.folder.glob(f"*{ENDING}")):
             if path.name in self._shards or path.name.startswith("."):
                 continue
-            shard = read_shard(path)
+            shard = read_shard(path, fingerprint=self.identity.fingerprint)
             for row, key in enumerate(zip(shard.ids, shard.views, strict=True)):
                 if key in self._places:
                     raise ValueError(
@@ -192,7 +199,7 @@ class TeacherCache:
         try:
             for part in self.folder.glob(f".*{ENDING}.part"):
                 part.unlink(missing_ok=True)  # of a writer that was killed
-            self._claim()
+            write_identity(self.folder, self.identity)
             self.refresh()
             try:
                 yield
@@ -237,16 +244,18 @@ class TeacherCache:
             columns[name] = list(chain.from_iterable(parts)) if ragged else np.concatenate(parts)
         digest = hashlib.sha256(json.dumps([ids, views]).encode()).hexdigest()[:16]
         try:
-            self._claim()
-            write_shard(self.folder / f"shard-{digest}{ENDING}", ids, views, columns)
+            write_identity(self.folder, self.identity)
+            path = self.folder / f"shard-{digest}{ENDING}"
+            write_shard(path, ids, views, columns, fingerprint=self.identity.fingerprint)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise OSError(
-                    error.errno,
-                    f"no space left for the teacher cache in {self.folder}; {len(self)} rows are "
-                    "safe there: free some space and start again, or set cache_dir to another disk",
-                ) from error
-            raise
+            if error.errno not in _FULL:
+                raise
+            reason, way = _FULL[error.errno]
+            raise OSError(
+                error.errno,
+                f"{reason} for the teacher cache in {self.folder}; {len(self)} rows are safe "
+                f"there: {way} and start again, or set cache_dir to another disk",
+            ) from error
         self._waiting.clear()
         self._since = time.monotonic()
         self.refresh()
@@ -260,30 +269,5 @@ class TeacherCache:
                 f"{sorted(known[0])}; all rows of a cache hold the same: write another one"
             )
 
-    def _claim(self) -> None:
-        """Say whose outputs these are, before the first of them."""
-        if not (self.folder / IDENTITY).exists():
-            parts = json.loads(json.dumps(self.identity.parts))
-            content = {"fingerprint": self.identity.fingerprint, "parts": parts}
-            write_json(self.folder / IDENTITY, content)
 
-    def _stored(self) -> CacheIdentity | None:
-        path = self.folder / IDENTITY
-        try:
-            return CacheIdentity(json.loads(path.read_text(encoding="utf-8"))["parts"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}); remove the folder and write the cache again"
-            ) from None
-
-
-def stored_error(output: TeacherOutput, dtype: torch.dtype) -> Tensor:
-    """How far the kept logits are from the live ones: (B,), the largest of each clip."""
-    live = output.logits.detach().float().cpu()
-    error = (live - live.to(dtype).float()).abs()
-    return error if error.ndim == 1 else error.amax(-1)
-
-
-__all__ = ["CacheStats", "TeacherCache", "stored_error"]
+__all__ = ["CacheStats", "TeacherCache"]

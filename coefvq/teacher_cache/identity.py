@@ -6,7 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from coefvq.files import write_json
+
+IDENTITY = "_identity.json"
+"""The file of a cache's folder that says whose outputs it holds."""
 
 READING_VERSION = 2
 """Part of every identity that this library makes; raised when a row under an unchanged name would
@@ -49,6 +55,36 @@ class CacheIdentity:
         return json.loads(json.dumps(self.parts))  # tuples compare as the lists they are saved as
 
 
+def write_identity(folder: Path, identity: CacheIdentity) -> None:
+    """Say in a folder whose outputs it holds, unless it says so already."""
+    if not (folder / IDENTITY).exists():
+        parts = json.loads(json.dumps(identity.parts))
+        write_json(folder / IDENTITY, {"fingerprint": identity.fingerprint, "parts": parts})
+
+
+def read_identity(folder: Path) -> CacheIdentity | None:
+    """What a folder says of its outputs; None where it says nothing.
+
+    Raises:
+        ValueError: the file is damaged, or was changed after it was written.
+    """
+    path = folder / IDENTITY
+    way = "restore it from a copy, or write another cache with python -m coefvq.cache_teacher"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found, recorded = CacheIdentity(dict(content["parts"])), content["fingerprint"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); {way}") from None
+    if found.fingerprint != recorded:
+        raise ValueError(
+            f"{path} was changed after it was written: what it says has the fingerprint "
+            f"{found.fingerprint[:16]}…, and it records {str(recorded)[:16]}…; {way}"
+        )
+    return found
+
+
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
@@ -58,4 +94,4 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-__all__ = ["READING_VERSION", "CacheIdentity"]
+__all__ = ["IDENTITY", "READING_VERSION", "CacheIdentity", "read_identity", "write_identity"]

@@ -73,6 +73,13 @@ def output_of(columns: Mapping[str, Any]) -> TeacherOutput:
     return TeacherOutput(**values)
 
 
+def stored_error(output: TeacherOutput, dtype: torch.dtype) -> Tensor:
+    """How far the kept logits are from the live ones: (B,), the largest of each clip."""
+    live = output.logits.detach().float().cpu()
+    error = (live - live.to(dtype).float()).abs()
+    return error if error.ndim == 1 else error.amax(-1)
+
+
 def _ragged(
     values: Tensor, mask: Tensor | None, rows: Sequence[int], dtype: torch.dtype
 ) -> list[np.ndarray]:
@@ -82,4 +89,4 @@ def _ragged(
     return [(values[row] if found is None else values[row][found[row]]).numpy() for row in rows]
 
 
-__all__ = ["arrays_of", "output_of"]
+__all__ = ["arrays_of", "output_of", "stored_error"]

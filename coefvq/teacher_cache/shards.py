@@ -15,6 +15,8 @@ ENDING = ".arrow"
 RAGGED = ("token_features", "topk_indices", "topk_logprobs", "topk_tail")
 """Columns with a row of their own length for each clip; all others have one shape."""
 
+_OWNER = b"coefvq.fingerprint"
+
 Column = np.ndarray | Sequence[np.ndarray]
 """(N,) or (N, K) numbers; ragged: N arrays (T_i,) or (T_i, K)."""
 
@@ -39,9 +41,21 @@ class Shard:
 
 
 def write_shard(
-    path: Path, ids: Sequence[str], views: Sequence[str], columns: Mapping[str, Column]
+    path: Path,
+    ids: Sequence[str],
+    views: Sequence[str],
+    columns: Mapping[str, Column],
+    *,
+    fingerprint: str = "",
 ) -> None:
     """Write rows to a file that appears whole or not at all.
+
+    Args:
+        path: where.
+        ids: N clip ids.
+        views: N views.
+        columns: N rows of each.
+        fingerprint: of the cache that the file belongs to.
 
     Raises:
         OSError: nothing can be written there, for instance because the disk is full; nothing is
@@ -50,7 +64,7 @@ def write_shard(
     arrays = {"id": pa.array(ids, pa.string()), "view": pa.array(views, pa.string())}
     for name, column in columns.items():
         arrays[name] = _ragged(column) if name in RAGGED else _fixed(np.asarray(column))
-    table = pa.table(arrays)
+    table = pa.table(arrays, metadata={_OWNER: fingerprint.encode()})
     # Into memory first: a plain write says why it fails, and a shard is small.
     buffer = io.BytesIO()
     with pa.ipc.new_file(buffer, table.schema) as writer:
@@ -66,11 +80,15 @@ def write_shard(
         part.unlink(missing_ok=True)
 
 
-def read_shard(path: Path) -> Shard:
+def read_shard(path: Path, *, fingerprint: str = "") -> Shard:
     """Map a file.
 
+    Args:
+        path: where.
+        fingerprint: of the cache that it has to belong to.
+
     Raises:
-        ValueError: it is no shard of this library, or it is damaged.
+        ValueError: it is no shard of this library, it is damaged, or it belongs to another cache.
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
@@ -89,6 +107,12 @@ def read_shard(path: Path) -> Shard:
             f"{path} is no readable part of a teacher cache ({error}); remove it, and write the "
             "cache again: what is missing is added"
         ) from None
+    owner = (table.schema.metadata or {}).get(_OWNER, b"").decode()
+    if owner != fingerprint:
+        raise ValueError(
+            f"{path} belongs to another teacher cache (fingerprint {owner[:16] or 'unknown'}, here "
+            f"{fingerprint[:16] or 'unknown'}); move it back to where it came from"
+        )
     return Shard(path, ids, views, columns, offsets)
 
 
