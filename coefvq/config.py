@@ -18,6 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A disk, a quota or a limit on the size of files (ulimit -f) is used up."""
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -199,7 +202,7 @@ def _check_cascade(cfg: DictConfig) -> None:
             f"{wrong}reads privileged features, which do not exist there; use teacher=mllm, or "
             "cascade=none"
         )
-    if teacher.calibration is not None:
+    if teacher.calibration not in (None, "none"):
         raise ValueError(
             f"{wrong}is calibrated for distillation; the cascade has a calibrator of its own, so "
             "set teacher.calibration=null"
@@ -251,15 +254,19 @@ def one_sentence() -> Iterator[None]:
         )
         raise SystemExit(130) from None
     except (ValueError, OmegaConfBaseException, OSError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        full = isinstance(error, OSError) and error.errno in _FULL
         known = isinstance(error, (ValueError, OmegaConfBaseException, FileNotFoundError))
         if os.environ.get("COEFVQ_DEBUG") or not (full or known):
             raise
         sentence = str(error).strip()
         if full:
-            sentence = (
-                f"no space left on the device ({error}); free some, or move the cache with "
-                "cache_dir= and the run with run_dir="
-            )
+            assert isinstance(error, OSError) and error.errno is not None
+            sentence = str(error.strerror)
+            if sentence == os.strerror(error.errno):  # the system's words, not a sentence of ours
+                sentence = (
+                    f"no space left on the device ({error}); free some, lift the limit if there "
+                    "is one (ulimit -f), or move the cache with cache_dir= and the run with "
+                    "run_dir="
+                )
         print(f"\ncoefvq: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None

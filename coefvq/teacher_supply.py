@@ -10,26 +10,21 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from coefvq import config
-from coefvq.caching import fixed_view
 from coefvq.clip_features import clip_features
 from coefvq.data.folds import fold_of, folds_fingerprint
 from coefvq.data.splits import SPLITS
 from coefvq.evaluation.collect import collect
 from coefvq.preflight import preflight
 from coefvq.runs import rank
-from coefvq.teacher_cache import CacheIdentity, TeacherCache
-from coefvq.teacher_calibration import fit_calibration
-from coefvq.teacher_outputs import Say, TeacherSupply, data_parts, keep_answers, views_to_cache
+from coefvq.teacher_calibration import fit_calibration, store_calibration
+from coefvq.teacher_outputs import Say, TeacherSupply, keep_answers
+from coefvq.teacher_reading import from_cache
 from coefvq.teacher_table import open_table
 from coefvq.teacher_training import get_teacher
-from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import CalibratedTeacher
 from coefvq.teachers.ensemble import EnsembleTeacher
 from coefvq.teachers.frozen import FrozenTeacher
 from coefvq.teachers.out_of_fold import OutOfFoldTeacher
-
-_SAME_DATA = ("data", "inputs", "classes", "task", "reading")
-"""Parts of an identity that a reader of somebody's cache can check without the teacher."""
 
 
 def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
@@ -62,7 +57,7 @@ def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
 
 
 def _open(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
-    kinds = {"cached": _from_cache, "table": _from_table, "ensemble": _from_several}
+    kinds = {"cached": from_cache, "table": _from_table, "ensemble": _from_several}
     if cfg.teacher.kind in kinds:
         return kinds[cfg.teacher.kind](cfg, data, say)
     if cfg.teacher.folds is not None and cfg.teacher.model is not None:
@@ -171,54 +166,24 @@ def member_config(cfg: DictConfig, word: str) -> DictConfig:
 
 
 def _calibrated(cfg: DictConfig, data: Any, supply: TeacherSupply, say: Say) -> TeacherSupply:
-    if cfg.teacher.calibration is None:
+    if cfg.teacher.calibration in (None, "none"):
         return supply
     if cfg.teacher.calibration != "temperature":
         raise ValueError(
-            f"teacher.calibration is null or temperature, got {cfg.teacher.calibration!r}"
+            f"teacher.calibration is null, none or temperature, got {cfg.teacher.calibration!r}"
         )
     found = collect(supply.ask, data.val_dataloader())
     if found.labels is None:
         raise ValueError("teacher.calibration needs labelled validation clips, and there are none")
     fitted = fit_calibration(found.logits, found.labels, data.task, label_mask=found.label_mask)
     say(fitted.line(), soft_wrap=True)
+    if supply.cache is not None and cfg.teacher.kind == "model" and rank() == 0:
+        store_calibration(supply.cache, fitted, data.fingerprint)
     return replace(supply, ask=CalibratedTeacher(supply.ask, fitted), calibration=fitted)
 
 
 def _quietly(*words: Any, **options: Any) -> None:
     """Print nothing: a process beside the first."""
-
-
-def _from_cache(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
-    if cfg.teacher.path is None:
-        raise ValueError(
-            "teacher=cached needs teacher.path, the folder that python -m coefvq.cache_teacher "
-            "wrote and named"
-        )
-    cache = TeacherCache(cfg.teacher.path)
-    ours = CacheIdentity(data_parts(data))
-    its = CacheIdentity({key: cache.identity.parts.get(key) for key in _SAME_DATA})
-    if differing := ours.differences(its):
-        raise ValueError(
-            f"teacher.path={cfg.teacher.path} was made for other data "
-            f"({'; '.join(differing[:4])}: ours -> its); give the data that it was made with, or "
-            "write a cache for these"
-        )
-    datasets, view = views_to_cache(cfg, data)
-    lost = [
-        name
-        for dataset in datasets
-        for name in cache.missing(dataset.ids, view or fixed_view(dataset))
-    ]
-    if lost:
-        raise ValueError(
-            f"teacher.path={cfg.teacher.path} has no row for {len(lost)} of the run's clips, "
-            f"first {lost[0]!r}; go on with the python -m coefvq.cache_teacher that wrote it"
-        )
-    say(f"teacher  {len(cache)} rows of {cache.folder}", soft_wrap=True)
-    teacher = CachedTeacher(cache, view)
-    name = cache.identity.parts["teacher"]["name"]
-    return TeacherSupply(teacher, name, cache.identity.fingerprint, cache.folder, True, cache)
 
 
 __all__ = ["member_config", "open_teacher"]

@@ -194,8 +194,19 @@ def test_a_temperature_is_fitted_said_and_reported(opened, small, tmp_path):
     torch.testing.assert_close(teacher.ask(batch).logits, plain.ask(batch).logits / temperature)
     report = pipeline.run(small("+recipe=cpfd", *words, folder=tmp_path / "r"), show=False)
     assert report["teacher_calibration"]["temperatures"] == [temperature]
-    with pytest.raises(ValueError, match=r"teacher\.calibration is null or temperature, got 'x'"):
+    with pytest.raises(ValueError, match=r"teacher\.calibration is null, none or temp.*got 'x'"):
         opened("seed=31", "teacher.calibration=x")
+    # Whoever reads the cache without the teacher reads what was calibrated, or the raw rows.
+    cached = ("seed=31", "teacher=cached", f"teacher.path={teacher.cache.folder}")
+    read, _, said = opened(*cached)
+    assert any("stored beside them" in line for line in said)
+    assert read.calibration == teacher.calibration
+    assert torch.equal(read.ask(batch).logits, teacher.ask(batch).logits)
+    raw, _, said = opened(*cached, "teacher.calibration=none")
+    assert raw.calibration is None and not any("temperature" in line for line in said)
+    assert torch.equal(raw.ask(batch).logits, plain.ask(batch).logits)
+    again, _, _ = opened(*cached, "teacher.calibration=temperature")
+    assert again.calibration == teacher.calibration
 
 
 def test_a_table_is_a_teacher(opened, small, tmp_path):
