@@ -164,6 +164,11 @@ def validate(cfg: DictConfig) -> None:
     if phases not in (["teacher"], ["teacher", "student"], ["student"]):
         raise ValueError(f"phases is [teacher], [teacher, student] or [student], got {phases}")
     _check_cascade(cfg)
+    if "teacher" in cfg:
+        from coefvq.teacher_words import check_teacher_words  # reads members' files: imports us
+
+        check_teacher_words(cfg)
+    _check_precision(str(cfg.get("trainer", {}).get("precision", "32-true")))
     if cfg.train_on not in ("labelled", "all"):
         raise ValueError(f"train_on is labelled or all, got {cfg.train_on!r}")
 
@@ -206,6 +211,15 @@ def _check_cascade(cfg: DictConfig) -> None:
         raise ValueError(
             f"{wrong}is calibrated for distillation; the cascade has a calibrator of its own, so "
             "set teacher.calibration=null"
+        )
+
+
+def _check_precision(precision: str) -> None:
+    """Lightning's other precisions change batches in a way that frozen dataclasses refuse."""
+    known = ("32-true", "16-mixed", "bf16-mixed")
+    if precision not in (*known, "32", "16", "bf16"):
+        raise ValueError(
+            f"trainer.precision={precision} is not supported; choose one of {', '.join(known)}"
         )
 
 

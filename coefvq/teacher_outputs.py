@@ -23,6 +23,7 @@ from coefvq.data.splits import SPLITS
 from coefvq.distiller import Teacher
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_cache.identity import READING_VERSION
+from coefvq.teacher_words import views_needed
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import Calibration
 
@@ -110,14 +111,7 @@ def views_to_cache(cfg: DictConfig, data: Any) -> tuple[list[ClipDataset], str |
         return [seen, *held_out], view_name(data.inputs, data.inputs.sampling)
     views = cfg.teacher.views
     if views is None:
-        raise ValueError(
-            f"data.train_sampling={policy} shows other frames of a clip each epoch, so that a "
-            "teacher's answer cannot be kept; set teacher.views=8 to keep and draw from so many "
-            "fixed views, teacher.view_invariant=true if the answer holds for any frames, or "
-            "teacher.cache=off to ask the teacher live at each step"
-        )
-    if not isinstance(views, int) or views < 1:
-        raise ValueError(f"teacher.views is a number of views from 1, got {views!r}")
+        raise ValueError(views_needed(policy, cfg.teacher.kind))
     data.train_views = views
     return [*(data.whole_split("train", view=k) for k in range(views)), *held_out], None
 
@@ -132,12 +126,6 @@ def keep_answers(
     folds: str | None = None,
 ) -> TeacherSupply:
     """A live teacher as it is, or its cache brought up to date; says what was found and added."""
-    if cfg.teacher.cache not in ("auto", "off"):
-        raise ValueError(f"teacher.cache is auto or off, got {cfg.teacher.cache!r}")
-    if cfg.teacher.cache_dtype not in ("float32", "float16"):
-        raise ValueError(
-            f"teacher.cache_dtype is float32 or float16, got {cfg.teacher.cache_dtype!r}"
-        )
     if cfg.teacher.cache == "off" or "student" not in cfg.phases:
         return TeacherSupply(live, *about, live=tuple(modules))
     datasets, view = views_to_cache(cfg, data)

@@ -24,11 +24,6 @@ def from_cache(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
     Raises:
         ValueError: it is no cache, was made for other data, or lacks rows.
     """
-    if cfg.teacher.path is None:
-        raise ValueError(
-            "teacher=cached needs teacher.path, the folder that python -m coefvq.cache_teacher "
-            "wrote and named"
-        )
     cache = TeacherCache(cfg.teacher.path)
     _check_data(cfg, data, cache)
     datasets, view = views_to_cache(cfg, data)

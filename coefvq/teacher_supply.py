@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from coefvq import config
 from coefvq.clip_features import clip_features
 from coefvq.data.folds import fold_of, folds_fingerprint
 from coefvq.data.splits import SPLITS
@@ -17,10 +16,12 @@ from coefvq.evaluation.collect import collect
 from coefvq.preflight import preflight
 from coefvq.runs import rank
 from coefvq.teacher_calibration import fit_calibration, store_calibration
+from coefvq.teacher_members import member_config, member_words, weighting_word
 from coefvq.teacher_outputs import Say, TeacherSupply, keep_answers
 from coefvq.teacher_reading import from_cache
 from coefvq.teacher_table import open_table
 from coefvq.teacher_training import get_teacher
+from coefvq.teacher_words import check_teacher_task, check_teacher_words
 from coefvq.teachers.calibrated import CalibratedTeacher
 from coefvq.teachers.ensemble import EnsembleTeacher
 from coefvq.teachers.frozen import FrozenTeacher
@@ -37,6 +38,8 @@ def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
         ValueError: the teacher, its cache or its table does not fit the run, or it knows no more
             than chance.
     """
+    check_teacher_words(cfg)
+    check_teacher_task(cfg, data.task)
     supply = _open(cfg, data, say)
     if supply is None or rank() > 0:
         return supply if supply is None else _calibrated(cfg, data, supply, _quietly)
@@ -72,10 +75,6 @@ def _open(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
 
 
 def _from_folds(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
-    if cfg.teacher.checkpoint is not None:
-        raise ValueError(
-            "teacher.folds trains teachers of its own, but teacher.checkpoint is set; leave out one"
-        )
     folds = fold_of(data.splits["train"], cfg.teacher.folds, cfg.seed)
     trained = []
     for fold in range(cfg.teacher.folds):
@@ -112,66 +111,29 @@ def _from_table(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
 
 def _from_several(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
     members: list[TeacherSupply] = []
-    for word in cfg.teacher.members:
-        member = _open(member_config(cfg, str(word)), data, say)
-        if member is None:
-            raise ValueError(f"teacher.members names {word!r}, which is no teacher; leave it out")
+    for word in member_words(cfg.teacher):
+        member = _open(member_config(cfg, word), data, say)
+        assert member is not None, "checked before"
         members.append(member)
     labelled = [clip.id for clip in data.splits["train"] if clip.label is not None]
     weights = cfg.teacher.weights
     ask = EnsembleTeacher(
         [member.ask for member in members],
         data.task.kind,
-        weighting=cfg.teacher.weighting,
+        weighting=weighting_word(cfg.teacher),  # type: ignore[arg-type]
         weights=None if weights is None else [float(w) for w in weights],
         labels_of=labelled,
     )
-    words = [m.fingerprint for m in members] + [str(cfg.teacher.weighting), str(weights)]
+    words = [m.fingerprint for m in members] + [weighting_word(cfg.teacher), str(weights)]
     fingerprint = hashlib.sha256("\0".join(words).encode()).hexdigest()
     live = tuple(module for member in members for module in member.live)
     reused = all(member.reused for member in members)
     return TeacherSupply(ask, cfg.teacher.name, fingerprint, None, reused, live=live)
 
 
-def member_config(cfg: DictConfig, word: str) -> DictConfig:
-    """The config in which a member of an ensemble stands alone.
-
-    Args:
-        cfg: the ensemble's.
-        word: a file of conf/teacher; behind a colon a checkpoint, or the path of a table or cache.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    name, _, path = word.partition(":")
-    known = sorted(p.stem for p in config.folder("conf").joinpath("teacher").glob("[!_]*.yaml"))
-    if name not in known or name == "ensemble":
-        known.remove("ensemble")
-        raise ValueError(
-            f"teacher.members names {name!r}, which is unknown; choose from {', '.join(known)}"
-        )
-    folder = config.folder("conf") / "teacher"
-    own = OmegaConf.merge(
-        OmegaConf.load(folder / "_common.yaml"), OmegaConf.load(folder / f"{name}.yaml")
-    )
-    own.pop("defaults", None)
-    for key in ("cache", "cache_dtype", "views", "view_invariant"):
-        own[key] = cfg.teacher[key]
-    if path:
-        own["path" if "path" in own else "checkpoint"] = path
-    alone = cfg.copy()
-    with open_dict(alone):
-        alone.teacher = own
-    return alone
-
-
 def _calibrated(cfg: DictConfig, data: Any, supply: TeacherSupply, say: Say) -> TeacherSupply:
     if cfg.teacher.calibration in (None, "none"):
         return supply
-    if cfg.teacher.calibration != "temperature":
-        raise ValueError(
-            f"teacher.calibration is null, none or temperature, got {cfg.teacher.calibration!r}"
-        )
     found = collect(supply.ask, data.val_dataloader())
     if found.labels is None:
         raise ValueError("teacher.calibration needs labelled validation clips, and there are none")
@@ -186,4 +148,4 @@ def _quietly(*words: Any, **options: Any) -> None:
     """Print nothing: a process beside the first."""
 
 
-__all__ = ["member_config", "open_teacher"]
+__all__ = ["open_teacher"]

@@ -118,8 +118,6 @@ def test_random_frames_need_a_word(opened):
     words = ("seed=31", "data.train_sampling=random_segments")
     with pytest.raises(ValueError, match=r"set teacher\.views=8 .* teacher\.view_invariant=true"):
         opened(*words)
-    with pytest.raises(ValueError, match=r"teacher\.views is a number of views from 1, got 0"):
-        opened(*words, "teacher.views=0")
     invariant, data, _ = opened(*words, "teacher.view_invariant=true")
     batch = next(iter(data.train_dataloader()))
     assert batch.views is None and invariant.ask(batch).logits.shape == (8,)
@@ -137,18 +135,6 @@ def test_one_of_several_views_is_drawn_and_looked_up(opened):
             names |= set(batch.views)
             assert torch.equal(teacher.ask(batch).logits, live.ask(batch).logits)
     assert len(names) == 2
-
-
-@pytest.mark.parametrize(
-    ("word", "sentence"),
-    [
-        ("teacher.cache=maybe", r"teacher\.cache is auto or off, got 'maybe'"),
-        ("teacher.cache_dtype=int8", r"teacher\.cache_dtype is float32 or float16, got 'int8'"),
-    ],
-)
-def test_bad_words_are_sentences(opened, word, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        opened("seed=31", word)
 
 
 def test_cache_teacher_scores_what_it_kept(small, tmp_path):
@@ -194,8 +180,6 @@ def test_a_temperature_is_fitted_said_and_reported(opened, small, tmp_path):
     torch.testing.assert_close(teacher.ask(batch).logits, plain.ask(batch).logits / temperature)
     report = pipeline.run(small("+recipe=cpfd", *words, folder=tmp_path / "r"), show=False)
     assert report["teacher_calibration"]["temperatures"] == [temperature]
-    with pytest.raises(ValueError, match=r"teacher\.calibration is null, none or temp.*got 'x'"):
-        opened("seed=31", "teacher.calibration=x")
     # Whoever reads the cache without the teacher reads what was calibrated, or the raw rows.
     cached = ("seed=31", "teacher=cached", f"teacher.path={teacher.cache.folder}")
     read, _, said = opened(*cached)
@@ -237,10 +221,6 @@ def test_several_teachers_are_mixed(opened):
         *words, "teacher.members=[df_xvlm,xvlm]", "teacher.weighting=fixed", "teacher.weights=[1,0]"
     )
     torch.testing.assert_close(fixed.ask(batch).logits, one.ask(batch).logits)
-    with pytest.raises(ValueError, match=r"teacher\.members names 'nobody', which is unknown"):
-        opened(*words, "teacher.members=[nobody]")
-    with pytest.raises(ValueError, match="'none', which is no teacher"):
-        opened(*words, "teacher.members=[none]")
 
 
 def test_a_teacher_near_chance_stops_the_run(opened, tmp_path, monkeypatch):
