@@ -23,6 +23,7 @@ from coefvq.data.splits import SPLITS
 from coefvq.distiller import Teacher
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_cache.identity import READING_VERSION
+from coefvq.teacher_clips import about_data, contents_of
 from coefvq.teacher_words import views_needed
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import Calibration
@@ -91,7 +92,8 @@ def identity_of(
             "precision": str(cfg.trainer.get("precision", "32-true")),
             "dtype": cfg.teacher.cache_dtype,
             "versions": {name: version(name) for name in ("coefvq", "torch", "transformers")},
-        }
+        },
+        about_data(cfg, data),
     )
 
 
@@ -139,10 +141,12 @@ def keep_answers(
         batch_size=data.batch_size,
         num_workers=data.num_workers,
         wait=lambda: say("cache    another run is writing it; waiting"),
+        contents=contents_of(data, datasets),
     )
     size = cache.stats()
     done = f"{result.written} rows added" if result.written else "reused"
-    error = f", float16 error up to {result.max_error:.1e}" if result.max_error > 0 else ""
+    lost = [f"{error:.1e} in {name}" for name, error in result.max_errors.items() if error > 0]
+    error = f", {cfg.teacher.cache_dtype} errors up to {' and '.join(lost)}" if lost else ""
     say(
         f"cache    {len(cache)} rows of {size.bytes_per_row:.0f} bytes, {done}{error}: "
         f"{cache.folder}",
@@ -158,6 +162,8 @@ def data_parts(data: Any) -> dict[str, Any]:
         "inputs": data.inputs.to_dict(),
         "classes": list(data.task.classes),
         "task": data.task.kind,
+        "label_range": None if data.task.label_range is None else list(data.task.label_range),
+        "sub_labels": list(getattr(data, "sub_labels", ())),
         "reading": READING_VERSION,
     }
 

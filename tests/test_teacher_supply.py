@@ -85,12 +85,44 @@ def test_a_run_without_the_teacher_in_memory(small, opened, tmp_path, monkeypatc
     report = pipeline.run(small(*words, folder=tmp_path / "cached"), show=False)
     assert report["teacher_name"] == "df_xvlm"
     assert report["test"]["teacher"]["n"] == 16
-    with pytest.raises(ValueError, match=r"was made for other data \(data: "):
+    with pytest.raises(
+        ValueError, match=r"made for other data \(what differs: data\.seed: 34 -> 33"
+    ):
         opened("seed=34", *words[2:])
     with pytest.raises(ValueError, match=r"teacher=cached needs teacher\.path"):
         opened("seed=33", "teacher=cached")
     with pytest.raises(ValueError, match="holds no teacher cache"):
         opened("seed=33", "teacher=cached", f"teacher.path={tmp_path}")
+
+
+def test_a_part_of_the_data_reads_the_cache_of_the_whole(opened):
+    first, _, _ = opened("seed=33", "data.pool=64")
+    cached = ("seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
+    part, data, _ = opened(*cached, "data.unlabelled=4", "data.pool=64")
+    assert data.fingerprint != first.cache.identity.parts["data"]
+    batch = next(iter(data.train_dataloader()))
+    assert torch.equal(part.ask(batch).logits, first.ask(batch).logits)
+    # A clip whose text is another one is another clip.
+    identity = first.cache.identity
+    changed = TeacherCache(first.cache.folder.parent / "changed", identity)
+    with changed.writing():
+        for split in ("train", "val", "test"):
+            whole = data.whole_split(split)
+            batch = whole.__getitems__(range(len(whole.ids)))
+            changed.add(batch.ids, batch.views, first.ask(batch), lambda name: "other")
+    words = (*cached[:2], f"teacher.path={changed.folder}", "data.unlabelled=4", "data.pool=64")
+    with pytest.raises(ValueError, match=r"other content, or another split, of 60 of the run's 60"):
+        opened(*words)
+    # A clip that the teacher may have been trained on is no test clip of another run.
+    with pytest.raises(ValueError, match=r"another split, of .* differs: data\.pool: 60 -> 64"):
+        opened(*cached, "data.unlabelled=4", "data.pool=60")
+
+
+def test_other_versions_are_said_and_not_refused(opened, monkeypatch):
+    first, _, _ = opened("seed=33")
+    monkeypatch.setattr("coefvq.teacher_reading.version", lambda name: "1.2.3")
+    _, _, said = opened("seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
+    assert any("computed with torch" in line and "(here 1.2.3)" in line for line in said)
 
 
 def test_a_cache_that_misses_clips_is_refused_before_training(opened, tmp_path):
@@ -99,7 +131,7 @@ def test_a_cache_that_misses_clips_is_refused_before_training(opened, tmp_path):
     batch = next(iter(data.val_dataloader()))
     with part.writing():
         part.add(batch.ids, batch.views, first.ask(batch))
-    with pytest.raises(ValueError, match=r"has no row for 5\d of the run's clips"):
+    with pytest.raises(ValueError, match=r"has no row for 56 of the run's 64 clips"):
         opened("seed=33", "teacher=cached", f"teacher.path={part.folder}")
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
+
+from coefvq.types import Clip
 
 BLOCK = 64 * 1024
 """Bytes that are read at the beginning, in the middle and at the end."""
@@ -25,6 +29,28 @@ def file_content(path: str | Path) -> str | None:
         return None
 
 
+def clip_content(clip: Clip, text_fields: Sequence[str]) -> str:
+    """Hash all that a teacher may know of a clip: file, texts, privileged features, and its split.
+
+    The label counts for nothing, as no answer depends on it; the split does, because a teacher may
+    have been trained on a clip that would now be tested.
+
+    Args:
+        clip: one.
+        text_fields: names of the texts that are read, in their order.
+
+    Returns:
+        32 hex digits.
+    """
+    known = [
+        file_content(clip.path),
+        [clip.text.get(name, "") for name in text_fields],
+        sorted((name, repr(float(value))) for name, value in clip.privileged.items()),
+        clip.split,
+    ]
+    return hashlib.blake2b(json.dumps(known).encode(), digest_size=16).hexdigest()
+
+
 def _hash(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.blake2b(f"{size}\0".encode(), digest_size=16)
@@ -38,4 +64,4 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["BLOCK", "file_content"]
+__all__ = ["BLOCK", "clip_content", "file_content"]

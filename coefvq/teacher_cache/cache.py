@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from coefvq.teacher_cache.identity import IDENTITY, CacheIdentity, read_identity, write_identity
-from coefvq.teacher_cache.rows import arrays_of, output_of
+from coefvq.teacher_cache.rows import Rows, arrays_of, joined, output_of, stored_errors
 from coefvq.teacher_cache.shards import ENDING, RAGGED, Shard, read_shard, write_shard
 from coefvq.types import TeacherOutput
 
@@ -93,7 +92,7 @@ class TeacherCache:
         self.identity = identity
         self._shards: dict[str, Shard] = {}
         self._places: dict[tuple[str, str], tuple[str, int]] = {}
-        self._waiting: list[tuple[tuple[str, ...], tuple[str, ...], dict]] = []
+        self._waiting: list[Rows] = []
         self._since = time.monotonic()
         self.refresh()
 
@@ -138,6 +137,20 @@ class TeacherCache:
     def missing(self, ids: Sequence[str], view: str) -> list[str]:
         """Those of `ids` that have no row for this view, in the order given."""
         return [name for name in ids if (name, view) not in self._places]
+
+    def content(self, name: str, view: str) -> str | None:
+        """What was in a clip when its row was written; None without a row, or where nobody said."""
+        shard, row = self._places.get((name, view), (None, 0))
+        contents = None if shard is None else self._shards[shard].contents
+        return None if contents is None else contents[row]
+
+    def errors(self) -> dict[str, float]:
+        """How far kept numbers are from the live ones, the largest by column; 0 for float32."""
+        found: dict[str, float] = {}
+        for shard in self._shards.values():
+            for name, error in shard.errors.items():
+                found[name] = max(error, found.get(name, 0.0))
+        return found
 
     # Reading
 
@@ -209,10 +222,22 @@ class TeacherCache:
             self._waiting.clear()
             lock.release()
 
-    def add(self, ids: Sequence[str], views: str | Sequence[str], output: TeacherOutput) -> None:
+    def add(
+        self,
+        ids: Sequence[str],
+        views: str | Sequence[str],
+        output: TeacherOutput,
+        contents: Callable[[str], str] | None = None,
+    ) -> None:
         """Keep the outputs of some clips; they reach the disk within half a minute.
 
         Clips that have a row already are passed over.
+
+        Args:
+            ids: B clip ids.
+            views: one for all, or one for each.
+            output: of these clips.
+            contents: says what is in a clip, so that it is known again among other data.
 
         Raises:
             OSError: nothing can be written; the sentence says what to do, and what was written
@@ -225,9 +250,12 @@ class TeacherCache:
         if new:
             arrays = arrays_of(output, new, self.dtype)
             self._refuse_other_columns(set(arrays))
-            kept = tuple(ids[row] for row in new), tuple(views[row] for row in new)
-            self._waiting.append((*kept, arrays))
-        rows = sum(len(names) for names, _, _ in self._waiting)
+            names = [ids[row] for row in new]
+            known = None if contents is None else [contents(name) for name in names]
+            errors = stored_errors(output, self.dtype)
+            kept = [views[row] for row in new]
+            self._waiting.append(Rows(names, kept, known, arrays, errors))
+        rows = sum(len(rows.ids) for rows in self._waiting)
         if rows >= SHARD_ROWS or time.monotonic() - self._since > SHARD_SECONDS:
             self.flush()
 
@@ -235,18 +263,15 @@ class TeacherCache:
         """Write what waits in memory."""
         if not self._waiting:
             return
-        ids = [name for names, _, _ in self._waiting for name in names]
-        views = [view for _, found, _ in self._waiting for view in found]
-        columns = {}
-        for name in self._waiting[0][2]:
-            parts = [arrays[name] for *_, arrays in self._waiting]
-            ragged = name in RAGGED
-            columns[name] = list(chain.from_iterable(parts)) if ragged else np.concatenate(parts)
-        digest = hashlib.sha256(json.dumps([ids, views]).encode()).hexdigest()[:16]
+        rows = joined(self._waiting)
+        digest = hashlib.sha256(json.dumps([rows.ids, rows.views]).encode()).hexdigest()[:16]
         try:
             write_identity(self.folder, self.identity)
             path = self.folder / f"shard-{digest}{ENDING}"
-            write_shard(path, ids, views, columns, fingerprint=self.identity.fingerprint)
+            write_shard(
+                path, rows.ids, rows.views, rows.arrays, fingerprint=self.identity.fingerprint,
+                contents=rows.contents, errors=rows.errors,
+            )  # fmt: skip
         except OSError as error:
             if error.errno not in _FULL:
                 raise
@@ -261,7 +286,7 @@ class TeacherCache:
         self.refresh()
 
     def _refuse_other_columns(self, columns: set[str]) -> None:
-        known = [set(arrays) for *_, arrays in self._waiting[:1]]
+        known = [set(rows.arrays) for rows in self._waiting[:1]]
         known += [set(shard.columns) for shard in self._shards.values()][:1]
         if known and known[0] != columns:
             raise ValueError(

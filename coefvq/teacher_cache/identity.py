@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,12 @@ class CacheIdentity:
     Args:
         parts: plain values for JSON, nested by topic: teacher, weights, inputs, data, temperature,
             dtype, versions.
+        about: what a reader may want to know of how it was made, such as the words of the data; no
+            part of the identity, for the parts hold its hashes.
     """
 
     parts: Mapping[str, Any]
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -59,7 +62,8 @@ def write_identity(folder: Path, identity: CacheIdentity) -> None:
     """Say in a folder whose outputs it holds, unless it says so already."""
     if not (folder / IDENTITY).exists():
         parts = json.loads(json.dumps(identity.parts))
-        write_json(folder / IDENTITY, {"fingerprint": identity.fingerprint, "parts": parts})
+        content = {"fingerprint": identity.fingerprint, "parts": parts, "about": identity.about}
+        write_json(folder / IDENTITY, content)
 
 
 def read_identity(folder: Path) -> CacheIdentity | None:
@@ -72,7 +76,8 @@ def read_identity(folder: Path) -> CacheIdentity | None:
     way = "restore it from a copy, or write another cache with python -m coefvq.cache_teacher"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        found, recorded = CacheIdentity(dict(content["parts"])), content["fingerprint"]
+        found = CacheIdentity(dict(content["parts"]), dict(content.get("about", {})))
+        recorded = content["fingerprint"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,9 +1,11 @@
+import dataclasses
 import os
 import shutil
 
 import pytest
 
-from coefvq.data.content import BLOCK, file_content
+from coefvq.data.content import BLOCK, clip_content, file_content
+from coefvq.types import Clip
 
 
 @pytest.mark.parametrize("size", [0, 100, 3 * BLOCK, 5 * BLOCK])
@@ -31,3 +33,18 @@ def test_the_size_counts(tmp_path):
 def test_no_file_has_no_content(tmp_path):
     assert file_content(tmp_path / "gone") is None
     assert file_content(tmp_path) is None
+
+
+def test_a_clip_is_its_file_texts_features_and_split(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"film")
+    clip = Clip("a", path, {"title": "x", "unread": "y"}, 1.0, {"p": 0.5})
+    first = clip_content(clip, ["title"])
+    for same in ({"label": None}, {"id": "b"}, {"text": {"title": "x"}}, {"group": "g"}):
+        assert clip_content(dataclasses.replace(clip, **same), ["title"]) == first
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"flim")
+    for change in (
+        {"path": other}, {"text": {"title": "z"}}, {"privileged": {"p": 0.6}}, {"split": "test"},
+    ):  # fmt: skip
+        assert clip_content(dataclasses.replace(clip, **change), ["title"]) != first

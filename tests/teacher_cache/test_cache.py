@@ -13,7 +13,7 @@ import torch
 from coefvq import config
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_cache import cache as module
-from coefvq.teacher_cache.rows import stored_error
+from coefvq.teacher_cache.rows import stored_errors
 from coefvq.types import TeacherOutput
 
 IDS = [f"clip{i}" for i in range(10)]
@@ -177,16 +177,31 @@ def test_the_readme_line_opens_a_whole_cache(cache, outputs):
 
 
 def test_half_precision_halves_the_rows_and_says_its_error(tmp_path, outputs):
-    output, sizes = outputs(10), {}
+    output, sizes, errors = outputs(10), {}, {}
     for dtype in ("float16", "float32"):
         cache = TeacherCache(tmp_path / dtype, CacheIdentity({"dtype": dtype}))
         fill(cache, output, parts=((0, 10),))
         sizes[dtype] = cache.lookup(IDS, "v").logits
+        errors[dtype] = TeacherCache(cache.folder).errors()  # also for whoever finds it written
         assert cache.stats().rows == 10 and cache.stats().bytes_per_row > 0
     assert sizes["float16"].dtype == torch.float32
     error = (sizes["float16"] - output.logits).abs().amax(-1)
     assert 0 < error.max() < 2e-3
-    torch.testing.assert_close(stored_error(output, torch.float16), error)
+    assert errors["float16"]["logits"] == error.max() and errors["float16"]["features"] > 0
+    assert errors["float32"] == {"logits": 0.0, "features": 0.0}
+    masked = TeacherOutput(torch.tensor([[0.1, -torch.inf]]))
+    assert 0 < stored_errors(masked, torch.float16)["logits"] < 1e-4
+
+
+def test_what_was_in_a_clip_is_kept(cache, outputs, identity):
+    with cache.writing():
+        cache.add(IDS[:4], "v", outputs(4), {name: name.upper() for name in IDS}.__getitem__)
+        cache.flush()
+        cache.add(IDS[4:6], "v", outputs(2))
+    again = TeacherCache(cache.folder, identity)
+    assert again.content("clip2", "v") == "CLIP2"
+    assert again.content("clip5", "v") is None and again.content("clip2", "w") is None
+    assert len(again.lookup(IDS[:6], "v").logits) == 6
 
 
 @pytest.mark.parametrize(
