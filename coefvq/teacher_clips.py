@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from coefvq.data.content import clip_content
 
 _NOT_DATA = ("_target_", "_convert_", "batch_size", "eval_batch_size", "num_workers", "cache_dir",
-             "cache_frames", "labelled_per_batch", "train_on")  # fmt: skip
+             "cache_frames", "labelled_per_batch", "train_on", "order_seed")  # fmt: skip
 """Words of a data set that change no clip."""
 
 

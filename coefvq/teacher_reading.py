@@ -71,8 +71,8 @@ def _check_clips(
         problem = f"has no row for {len(lost)} of the run's {whole} clips, first {lost[0]!r}"
     else:
         problem = (
-            f"was made for other content, or another split, of {len(changed)} of the run's {whole} "
-            f"clips, first {changed[0]!r}"
+            f"knows {len(changed)} of the run's {whole} clips, first {changed[0]!r}, with other "
+            "content or in another split"
         )
     if data.fingerprint == cache.identity.parts.get("data"):
         raise ValueError(
@@ -84,9 +84,8 @@ def _check_clips(
     )
     shown = "; ".join(differing[:4]) or "only the files or texts"
     raise ValueError(
-        f"teacher.path={cfg.teacher.path} {problem}: it was made for other data (what differs: "
-        f"{shown}: ours -> its); give the data that it was made with, a part of them, or write a "
-        "cache for these"
+        f"teacher.path={cfg.teacher.path} {problem}; it was made for other data ({shown}: ours -> "
+        "its): give those, a part of them, or write a cache for these"
     )
 
 
