@@ -145,8 +145,8 @@ def keep_answers(
     )
     size = cache.stats()
     done = f"{result.written} rows added" if result.written else "reused"
-    lost = [f"{error:.1e} in {name}" for name, error in result.max_errors.items() if error > 0]
-    error = f", {cfg.teacher.cache_dtype} errors up to {' and '.join(lost)}" if lost else ""
+    lost = [f"{name} by up to {e:.1e}" for name, e in result.max_errors.items() if e > 0]
+    error = f", {cfg.teacher.cache_dtype} moves {' and '.join(lost)}" if lost else ""
     say(
         f"cache    {len(cache)} rows of {size.bytes_per_row:.0f} bytes, {done}{error}: "
         f"{cache.folder}",

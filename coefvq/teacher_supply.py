@@ -13,6 +13,7 @@ from coefvq.clip_features import clip_features
 from coefvq.data.folds import fold_of, folds_fingerprint
 from coefvq.data.splits import SPLITS
 from coefvq.evaluation.collect import collect
+from coefvq.memory_ahead import estimate_ahead
 from coefvq.preflight import preflight
 from coefvq.runs import rank
 from coefvq.teacher_calibration import fit_calibration, store_calibration
@@ -40,6 +41,8 @@ def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
     """
     check_teacher_words(cfg)
     check_teacher_task(cfg, data.task)
+    if estimate := estimate_ahead(cfg, data):
+        estimate.check_fits()
     supply = _open(cfg, data, say)
     if supply is None or rank() > 0:
         return supply if supply is None else _calibrated(cfg, data, supply, _quietly)

@@ -68,6 +68,24 @@ def test_live_equals_cached_to_the_bit(small, tmp_path):
     assert runs["auto"] == runs["off"]
 
 
+def test_an_odd_batch_size_differs_by_rounding_alone(opened):
+    cached, data, _ = opened("seed=32", "data.batch_size=7")
+    live, _, _ = opened("seed=32", "data.batch_size=7", "teacher.cache=off")
+    same = data.whole_split("train").__getitems__(range(7))  # as it was asked for the cache
+    assert torch.equal(cached.ask(same).logits, live.ask(same).logits)
+    for batch in data.train_dataloader():
+        torch.testing.assert_close(
+            cached.ask(batch).logits, live.ask(batch).logits, atol=1e-6, rtol=1e-6
+        )
+
+
+def test_half_precision_says_what_it_costs_also_when_it_is_found(opened):
+    for _ in range(2):
+        _, _, said = opened("seed=31", "teacher.cache_dtype=float16")
+        (line,) = [line for line in said if line.startswith("cache")]
+        assert "float16 moves logits by up to " in line and " and features by up to " in line
+
+
 def test_another_weight_of_the_sweep_pays_no_teacher(small, tmp_path, monkeypatch):
     words = ("+recipe=cpfd", "seed=32", "objective.distill_weight=0.7")
     pipeline.run(small(*words, folder=tmp_path / "a"), show=False)
