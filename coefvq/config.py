@@ -164,10 +164,6 @@ def validate(cfg: DictConfig) -> None:
     if phases not in (["teacher"], ["teacher", "student"], ["student"]):
         raise ValueError(f"phases is [teacher], [teacher, student] or [student], got {phases}")
     _check_cascade(cfg)
-    if "teacher" in cfg:
-        from coefvq.teacher_words import check_teacher_words  # reads members' files: imports us
-
-        check_teacher_words(cfg)
     _check_precision(str(cfg.get("trainer", {}).get("precision", "32-true")))
     if cfg.train_on not in ("labelled", "all"):
         raise ValueError(f"train_on is labelled or all, got {cfg.train_on!r}")

@@ -85,11 +85,7 @@ class MemoryEstimate:
         )
 
     def check_fits(self) -> None:
-        """Stop before an hour is lost.
-
-        Raises:
-            ValueError: the step will not fit; the sentence says whether the cache would help.
-        """
+        """Raise a ValueError if the step will not fit; it says whether the cache would help."""
         alone = self.student + self.optimizer + (self.alone or 0)
         if not self.fits and alone - min(self.resident, self.student) > self.available:
             raise ValueError(

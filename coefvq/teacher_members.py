@@ -16,7 +16,8 @@ def weighting_word(teacher: DictConfig) -> str:
     >>> weighting_word(OmegaConf.create({"weighting": "ebkd"}))
     'entropy'
     """
-    return _ALIASES.get(teacher.weighting, teacher.weighting)
+    word = str(teacher.weighting)
+    return _ALIASES.get(word, word)
 
 
 def member_words(teacher: DictConfig) -> list[str]:
@@ -66,10 +67,11 @@ def member_config(cfg: DictConfig, word: str) -> DictConfig:
 def _composed(name: str) -> DictConfig:
     folder = config.folder("conf") / "teacher"
     own = OmegaConf.load(folder / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
     for base in own.pop("defaults", []):
         if base != "_self_":
             own = OmegaConf.merge(_composed(base), own)
-    assert isinstance(own, DictConfig)
+            assert isinstance(own, DictConfig)
     return own
 
 

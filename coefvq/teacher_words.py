@@ -206,7 +206,7 @@ def _check_ensemble(cfg: DictConfig) -> None:
         EnsembleTeacher(
             [_nobody] * len(words),
             "binary",
-            weighting=weighting_word(teacher),
+            weighting=weighting_word(teacher),  # type: ignore[arg-type]
             weights=weights,
             labels_of=(),
         )

@@ -3,12 +3,18 @@ import inspect
 import pytest
 
 import coefvq.losses
-from coefvq import config
-from coefvq.teacher_words import _FEATURE_LOSSES, check_teacher_task
+from coefvq import config, pipeline
+from coefvq.cache_teacher import cache_teacher
+from coefvq.teacher_words import _FEATURE_LOSSES, check_teacher_task, check_teacher_words
 from coefvq.types import TaskSpec
 
 RANDOM = "data.train_sampling=random_segments"
 BOTH = ("teacher=ensemble", "teacher.members=[df_xvlm,dense]")
+
+
+def check(cfg):
+    config.validate(cfg)
+    check_teacher_words(cfg)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,7 @@ BOTH = ("teacher=ensemble", "teacher.members=[df_xvlm,dense]")
 def test_bad_words_are_refused_before_anything_is_read(small, tmp_path, words, sentence):
     cfg = small("+recipe=cpfd", *words, folder=tmp_path / "run")
     with pytest.raises(ValueError, match=sentence):
-        config.validate(cfg)
+        check(cfg)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,7 @@ def test_bad_words_are_refused_before_anything_is_read(small, tmp_path, words, s
     ],
 )
 def test_good_words_pass(small, tmp_path, words):
-    config.validate(small("+recipe=cpfd", *words, folder=tmp_path / "run"))
+    check(small("+recipe=cpfd", *words, folder=tmp_path / "run"))
 
 
 @pytest.mark.parametrize("recipe", ["feature_kd", "ha_pfd"])
@@ -84,9 +90,17 @@ def test_a_teacher_without_features_is_named_before_it_is_trained(small, tmp_pat
     ]:
         cfg = small(f"+recipe={recipe}", *words, folder=tmp_path / "run")
         with pytest.raises(ValueError, match=f"{who} answers with logits alone and has no feat"):
-            config.validate(cfg)
+            check(cfg)
     one = ("teacher=ensemble", "teacher.members=[df_xvlm]")  # passed through as it is
-    config.validate(small(f"+recipe={recipe}", *one, folder=tmp_path / "run"))
+    check(small(f"+recipe={recipe}", *one, folder=tmp_path / "run"))
+
+
+def test_a_run_starts_with_these_checks(small, tmp_path):
+    cfg = small("+recipe=cpfd", "teacher.folds=1", folder=tmp_path / "run")
+    for start in (lambda: pipeline.run(cfg, show=False), lambda: cache_teacher(cfg, print)):
+        with pytest.raises(ValueError, match="number of folds from 2"):
+            start()
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_losses_that_need_features_are_known():
