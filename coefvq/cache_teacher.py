@@ -37,9 +37,11 @@ def cache_teacher(cfg: DictConfig, say: Callable[..., None]) -> dict[str, Any] |
     from coefvq.runs import rank
     from coefvq.scoring import metrics_of
     from coefvq.teacher_supply import open_teacher
+    from coefvq.teacher_words import check_teacher_words
 
     engine.quiet()
     config.validate(cfg)
+    check_teacher_words(cfg)
     engine.check_launch(cfg)
     if cfg.teacher.model is None or cfg.teacher.get("kind", "model") != "model":
         raise ValueError(

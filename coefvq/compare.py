@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from coefvq import config
 from coefvq.data.processes import start_worker
 from coefvq.runs import RunFolder, differing_keys
+from coefvq.teacher_words import check_teacher_words
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,9 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
 def _check(job: Job) -> None:
     """Compose a row once before hours are spent on the others."""
     try:
-        config.validate(compose(job))
+        cfg = compose(job)
+        config.validate(cfg)
+        check_teacher_words(cfg)
     except HydraException as error:
         raise ValueError(f"row {job.label!r}: {error}") from None
 

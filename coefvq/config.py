@@ -18,6 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A disk, a quota or a limit on the size of files (ulimit -f) is used up."""
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -161,6 +164,7 @@ def validate(cfg: DictConfig) -> None:
     if phases not in (["teacher"], ["teacher", "student"], ["student"]):
         raise ValueError(f"phases is [teacher], [teacher, student] or [student], got {phases}")
     _check_cascade(cfg)
+    _check_precision(str(cfg.get("trainer", {}).get("precision", "32-true")))
     if cfg.train_on not in ("labelled", "all"):
         raise ValueError(f"train_on is labelled or all, got {cfg.train_on!r}")
 
@@ -199,10 +203,19 @@ def _check_cascade(cfg: DictConfig) -> None:
             f"{wrong}reads privileged features, which do not exist there; use teacher=mllm, or "
             "cascade=none"
         )
-    if teacher.calibration is not None:
+    if teacher.calibration not in (None, "none"):
         raise ValueError(
             f"{wrong}is calibrated for distillation; the cascade has a calibrator of its own, so "
             "set teacher.calibration=null"
+        )
+
+
+def _check_precision(precision: str) -> None:
+    """Lightning's other precisions change batches in a way that frozen dataclasses refuse."""
+    known = ("32-true", "16-mixed", "bf16-mixed")
+    if precision not in (*known, "32", "16", "bf16"):
+        raise ValueError(
+            f"trainer.precision={precision} is not supported; choose one of {', '.join(known)}"
         )
 
 
@@ -251,15 +264,19 @@ def one_sentence() -> Iterator[None]:
         )
         raise SystemExit(130) from None
     except (ValueError, OmegaConfBaseException, OSError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        full = isinstance(error, OSError) and error.errno in _FULL
         known = isinstance(error, (ValueError, OmegaConfBaseException, FileNotFoundError))
         if os.environ.get("COEFVQ_DEBUG") or not (full or known):
             raise
         sentence = str(error).strip()
         if full:
-            sentence = (
-                f"no space left on the device ({error}); free some, or move the cache with "
-                "cache_dir= and the run with run_dir="
-            )
+            assert isinstance(error, OSError) and error.errno is not None
+            sentence = str(error.strerror)
+            if sentence == os.strerror(error.errno):  # the system's words, not a sentence of ours
+                sentence = (
+                    f"no space left on the device ({error}); free some, lift the limit if there "
+                    "is one (ulimit -f), or move the cache with cache_dir= and the run with "
+                    "run_dir="
+                )
         print(f"\ncoefvq: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None

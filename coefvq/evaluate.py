@@ -118,6 +118,26 @@ def evaluate(
     return result
 
 
+def why_no_teacher(run: str | Path) -> str | None:
+    """Say why only the student of a run is scored; None where it had no teacher, or it is scored.
+
+    Args:
+        run: a finished run's folder.
+    """
+    from coefvq.runs import RunFolder
+
+    folder = RunFolder(Path(run).absolute())
+    teacher = OmegaConf.load(folder.config).teacher
+    name = json.loads(folder.report.read_text(encoding="utf-8"))["teacher_name"]
+    if name is None or (teacher.kind == "model" and teacher.folds is None):
+        return None
+    what = "out-of-fold teachers" if teacher.kind == "model" else f"teacher={teacher.name}"
+    return (
+        f"only the student is scored: the run learned from {what}, which left no single model that "
+        "could answer here; its numbers on the run's own clips are in report.json"
+    )
+
+
 def _apply(cfg: DictConfig, overrides: list[str]) -> None:
     """Change values of the data, and of nothing else."""
     for word in overrides:
@@ -153,6 +173,8 @@ def _main(cfg: DictConfig) -> None:
         )
         for line in vqa_lines(result):
             print(line)
+        if note := why_no_teacher(cfg.run):
+            print(note)
 
 
 if __name__ == "__main__":

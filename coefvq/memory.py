@@ -48,6 +48,7 @@ class MemoryEstimate:
         resident: parameters and buffers that are on the device already.
         available: free memory of the device when the estimate was made.
         device: which one.
+        alone: `working` without the teachers.
     """
 
     teacher: int
@@ -58,6 +59,7 @@ class MemoryEstimate:
     resident: int
     available: int
     device: str
+    alone: int | None = None
 
     @property
     def total(self) -> int:
@@ -83,11 +85,13 @@ class MemoryEstimate:
         )
 
     def check_fits(self) -> None:
-        """Stop before an hour is lost.
-
-        Raises:
-            ValueError: the step will not fit; the cache is the way out.
-        """
+        """Raise a ValueError if the step will not fit; it says whether the cache would help."""
+        alone = self.student + self.optimizer + (self.alone or 0)
+        if not self.fits and alone - min(self.resident, self.student) > self.available:
+            raise ValueError(
+                f"a step of this student does not fit, with or without a teacher beside it "
+                f"({self.sentence()}); lower data.batch_size, or choose a smaller student"
+            )
         if not self.fits:
             raise ValueError(
                 f"this teacher does not fit beside this student ({self.sentence()}); write down "
@@ -109,8 +113,7 @@ def estimate_memory(
 
     weights + optimizer + the largest of: the teachers' forward pass (without gradients, one after
     the other), the student's forward pass, its backward pass, and the optimizer's step. Lightning
-    drops the last step's gradients between forward and backward pass, so they count in both of the
-    former.
+    drops the last step's gradients between forward and backward pass: they count in both of these.
 
     Not in it: workspaces inside a kernel, fragmentation, copies for EMA, buckets of DDP, the losses
     (logits are small), decoding processes. Activations are those that PyTorch's CPU kernels keep,
@@ -134,11 +137,13 @@ def estimate_memory(
     resident = sum(
         _bytes(t) for m in everyone for t in _tensors(m) if _is_there(t) and t.device == device
     )
+    working = _working(student, teachers, batch, dtype, autocast, trainable)
     return MemoryEstimate(
         teacher=sum(sizes[1:]),
         student=sizes[0],
         optimizer=optimizer_states * trainable,
-        working=_working(student, teachers, batch, dtype, autocast, trainable),
+        working=None if working is None else working[0],
+        alone=None if working is None else working[1],
         clips=len(batch),
         resident=resident,
         available=free_memory(device),
@@ -152,8 +157,8 @@ def free_memory(device: torch.device | str = "cpu") -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     lines = _numbers(Path("/proc/meminfo"))
-    if "MemAvailable" not in lines:
-        return 1 << 62  # not Linux: nothing is known, so nothing is refused
+    if "MemAvailable" not in lines:  # not Linux: nothing is known, so nothing is refused
+        return 1 << 62
     free = lines["MemAvailable"] * 1024
     with contextlib.suppress(OSError, ValueError):  # no control group, or no limit ("max")
         group = Path("/sys/fs/cgroup")
@@ -200,7 +205,8 @@ def _working(
     dtype: torch.dtype | None,
     autocast: torch.dtype | None,
     gradients: int,
-) -> int | None:
+) -> tuple[int, int] | None:
+    """The most that a step takes beside weights, with the teachers and without them."""
     try:
         asked = [_forward(teacher, batch, dtype, autocast) for teacher in teachers]
         forward, backward = _forward_backward(student, batch.public(), dtype, autocast)
@@ -208,7 +214,8 @@ def _working(
         return None
     whole = sum(_bytes(v, dtype) for v in vars(batch).values() if isinstance(v, Tensor))
     # The step of an optimizer that treats all tensors at once makes copies of them.
-    return whole + max(gradients + max([0, *asked, forward, gradients]), backward)
+    alone = max(gradients + max(forward, gradients), backward)
+    return whole + max(alone, gradients + max([0, *asked])), whole + alone
 
 
 def _forward(

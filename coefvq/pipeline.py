@@ -34,6 +34,7 @@ from coefvq.scoring import score, undefined_notes_of
 from coefvq.student_start import start_student
 from coefvq.teacher_outputs import TeacherSupply
 from coefvq.teacher_supply import open_teacher
+from coefvq.teacher_words import check_teacher_words
 
 console = Console(stderr=True, highlight=False)
 
@@ -70,6 +71,7 @@ def run(cfg: DictConfig, *, show: bool = True) -> dict[str, Any] | None:
     """
     engine.quiet()
     config.validate(cfg)
+    check_teacher_words(cfg)
     engine.check_launch(cfg)
     folder = open_run(cfg.run_dir, config.written(cfg), cfg.resume)
     with open_dict(cfg):

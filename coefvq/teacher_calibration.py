@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
 from torch import Tensor
 
 from coefvq.evaluation.calibration import fit_temperature
 from coefvq.evaluation.metrics import compute_metrics
 from coefvq.evaluation.scores import checked
+from coefvq.files import write_json
+from coefvq.teacher_cache import TeacherCache
 from coefvq.teachers.calibrated import Calibration
 from coefvq.types import TaskSpec
+
+CALIBRATION = "_calibration.json"
+"""The file of a cache's folder that holds what its logits are to be divided by."""
 
 COLDEST, HOTTEST = 0.1, 10.0
 """Temperatures stay in this range. A teacher that separates a small validation split perfectly has
@@ -65,6 +72,41 @@ def fit_calibration(
     )
 
 
+def store_calibration(cache: TeacherCache, calibration: Calibration, data: str) -> None:
+    """Put a calibration beside the rows it was fitted to, which stay as the teacher gave them.
+
+    Args:
+        cache: whose rows were calibrated.
+        calibration: what is to be applied by whoever reads them without the teacher.
+        data: fingerprint of the data whose validation clips it was fitted on.
+    """
+    content = {"cache": cache.identity.fingerprint, "data": data, **calibration.to_dict()}
+    path = cache.folder / CALIBRATION
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != content:
+        write_json(path, content)
+
+
+def stored_calibration(cache: TeacherCache) -> Calibration | None:
+    """The calibration that lies in a cache's folder; None where there is none.
+
+    Raises:
+        ValueError: it is damaged, or was fitted for another cache.
+    """
+    path = cache.folder / CALIBRATION
+    way = "remove this file, or read the rows raw with teacher.calibration=none"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        owner, _ = content.pop("cache"), content.pop("data")
+        found = Calibration.from_dict(content)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); {way}") from None
+    if owner != cache.identity.fingerprint:
+        raise ValueError(f"{path} was fitted for another teacher cache; {way}")
+    return found
+
+
 def _fit(logits: Tensor, labels: Tensor, task: TaskSpec) -> float:
     if (labels == labels[0]).all():
         return 1.0
@@ -77,4 +119,11 @@ def _nll(logits: Tensor, labels: Tensor, task: TaskSpec) -> float:
     return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.double()).item()
 
 
-__all__ = ["COLDEST", "HOTTEST", "fit_calibration"]
+__all__ = [
+    "CALIBRATION",
+    "COLDEST",
+    "HOTTEST",
+    "fit_calibration",
+    "store_calibration",
+    "stored_calibration",
+]

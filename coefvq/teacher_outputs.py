@@ -22,6 +22,9 @@ from coefvq.data.sampling import EVAL_POLICIES, view_name
 from coefvq.data.splits import SPLITS
 from coefvq.distiller import Teacher
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
+from coefvq.teacher_cache.identity import READING_VERSION
+from coefvq.teacher_clips import about_data, contents_of
+from coefvq.teacher_words import views_needed
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import Calibration
 
@@ -89,7 +92,8 @@ def identity_of(
             "precision": str(cfg.trainer.get("precision", "32-true")),
             "dtype": cfg.teacher.cache_dtype,
             "versions": {name: version(name) for name in ("coefvq", "torch", "transformers")},
-        }
+        },
+        about_data(cfg, data),
     )
 
 
@@ -109,14 +113,7 @@ def views_to_cache(cfg: DictConfig, data: Any) -> tuple[list[ClipDataset], str |
         return [seen, *held_out], view_name(data.inputs, data.inputs.sampling)
     views = cfg.teacher.views
     if views is None:
-        raise ValueError(
-            f"data.train_sampling={policy} shows other frames of a clip each epoch, so that a "
-            "teacher's answer cannot be kept; set teacher.views=8 to keep and draw from so many "
-            "fixed views, teacher.view_invariant=true if the answer holds for any frames, or "
-            "teacher.cache=off to ask the teacher live at each step"
-        )
-    if not isinstance(views, int) or views < 1:
-        raise ValueError(f"teacher.views is a number of views from 1, got {views!r}")
+        raise ValueError(views_needed(policy, cfg.teacher.kind))
     data.train_views = views
     return [*(data.whole_split("train", view=k) for k in range(views)), *held_out], None
 
@@ -131,12 +128,6 @@ def keep_answers(
     folds: str | None = None,
 ) -> TeacherSupply:
     """A live teacher as it is, or its cache brought up to date; says what was found and added."""
-    if cfg.teacher.cache not in ("auto", "off"):
-        raise ValueError(f"teacher.cache is auto or off, got {cfg.teacher.cache!r}")
-    if cfg.teacher.cache_dtype not in ("float32", "float16"):
-        raise ValueError(
-            f"teacher.cache_dtype is float32 or float16, got {cfg.teacher.cache_dtype!r}"
-        )
     if cfg.teacher.cache == "off" or "student" not in cfg.phases:
         return TeacherSupply(live, *about, live=tuple(modules))
     datasets, view = views_to_cache(cfg, data)
@@ -150,10 +141,12 @@ def keep_answers(
         batch_size=data.batch_size,
         num_workers=data.num_workers,
         wait=lambda: say("cache    another run is writing it; waiting"),
+        contents=contents_of(data, datasets),
     )
     size = cache.stats()
     done = f"{result.written} rows added" if result.written else "reused"
-    error = f", float16 error up to {result.max_error:.1e}" if result.max_error > 0 else ""
+    lost = [f"{name} by up to {e:.1e}" for name, e in result.max_errors.items() if e > 0]
+    error = f", {cfg.teacher.cache_dtype} moves {' and '.join(lost)}" if lost else ""
     say(
         f"cache    {len(cache)} rows of {size.bytes_per_row:.0f} bytes, {done}{error}: "
         f"{cache.folder}",
@@ -169,6 +162,9 @@ def data_parts(data: Any) -> dict[str, Any]:
         "inputs": data.inputs.to_dict(),
         "classes": list(data.task.classes),
         "task": data.task.kind,
+        "label_range": None if data.task.label_range is None else list(data.task.label_range),
+        "sub_labels": list(getattr(data, "sub_labels", ())),
+        "reading": READING_VERSION,
     }
 
 

@@ -7,29 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from coefvq import config
-from coefvq.caching import fixed_view
 from coefvq.clip_features import clip_features
 from coefvq.data.folds import fold_of, folds_fingerprint
 from coefvq.data.splits import SPLITS
 from coefvq.evaluation.collect import collect
+from coefvq.memory_ahead import estimate_ahead
 from coefvq.preflight import preflight
 from coefvq.runs import rank
-from coefvq.teacher_cache import CacheIdentity, TeacherCache
-from coefvq.teacher_calibration import fit_calibration
-from coefvq.teacher_outputs import Say, TeacherSupply, data_parts, keep_answers, views_to_cache
+from coefvq.teacher_calibration import fit_calibration, store_calibration
+from coefvq.teacher_members import member_config, member_words, weighting_word
+from coefvq.teacher_outputs import Say, TeacherSupply, keep_answers
+from coefvq.teacher_reading import from_cache
 from coefvq.teacher_table import open_table
 from coefvq.teacher_training import get_teacher
-from coefvq.teachers.cached import CachedTeacher
+from coefvq.teacher_words import check_teacher_task, check_teacher_words
 from coefvq.teachers.calibrated import CalibratedTeacher
 from coefvq.teachers.ensemble import EnsembleTeacher
 from coefvq.teachers.frozen import FrozenTeacher
 from coefvq.teachers.out_of_fold import OutOfFoldTeacher
-
-_SAME_DATA = ("data", "inputs", "classes", "task")
-"""Parts of an identity that a reader of somebody's cache can check without the teacher."""
 
 
 def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
@@ -42,6 +39,10 @@ def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
         ValueError: the teacher, its cache or its table does not fit the run, or it knows no more
             than chance.
     """
+    check_teacher_words(cfg)
+    check_teacher_task(cfg, data.task)
+    if estimate := estimate_ahead(cfg, data):
+        estimate.check_fits()
     supply = _open(cfg, data, say)
     if supply is None or rank() > 0:
         return supply if supply is None else _calibrated(cfg, data, supply, _quietly)
@@ -62,7 +63,7 @@ def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
 
 
 def _open(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
-    kinds = {"cached": _from_cache, "table": _from_table, "ensemble": _from_several}
+    kinds = {"cached": from_cache, "table": _from_table, "ensemble": _from_several}
     if cfg.teacher.kind in kinds:
         return kinds[cfg.teacher.kind](cfg, data, say)
     if cfg.teacher.folds is not None and cfg.teacher.model is not None:
@@ -77,10 +78,6 @@ def _open(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
 
 
 def _from_folds(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
-    if cfg.teacher.checkpoint is not None:
-        raise ValueError(
-            "teacher.folds trains teachers of its own, but teacher.checkpoint is set; leave out one"
-        )
     folds = fold_of(data.splits["train"], cfg.teacher.folds, cfg.seed)
     trained = []
     for fold in range(cfg.teacher.folds):
@@ -117,71 +114,36 @@ def _from_table(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
 
 def _from_several(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
     members: list[TeacherSupply] = []
-    for word in cfg.teacher.members:
-        member = _open(member_config(cfg, str(word)), data, say)
-        if member is None:
-            raise ValueError(f"teacher.members names {word!r}, which is no teacher; leave it out")
+    for word in member_words(cfg.teacher):
+        member = _open(member_config(cfg, word), data, say)
+        assert member is not None, "checked before"
         members.append(member)
     labelled = [clip.id for clip in data.splits["train"] if clip.label is not None]
     weights = cfg.teacher.weights
     ask = EnsembleTeacher(
         [member.ask for member in members],
         data.task.kind,
-        weighting=cfg.teacher.weighting,
+        weighting=weighting_word(cfg.teacher),  # type: ignore[arg-type]
         weights=None if weights is None else [float(w) for w in weights],
         labels_of=labelled,
     )
-    words = [m.fingerprint for m in members] + [str(cfg.teacher.weighting), str(weights)]
+    words = [m.fingerprint for m in members] + [weighting_word(cfg.teacher), str(weights)]
     fingerprint = hashlib.sha256("\0".join(words).encode()).hexdigest()
     live = tuple(module for member in members for module in member.live)
     reused = all(member.reused for member in members)
     return TeacherSupply(ask, cfg.teacher.name, fingerprint, None, reused, live=live)
 
 
-def member_config(cfg: DictConfig, word: str) -> DictConfig:
-    """The config in which a member of an ensemble stands alone.
-
-    Args:
-        cfg: the ensemble's.
-        word: a file of conf/teacher; behind a colon a checkpoint, or the path of a table or cache.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    name, _, path = word.partition(":")
-    known = sorted(p.stem for p in config.folder("conf").joinpath("teacher").glob("[!_]*.yaml"))
-    if name not in known or name == "ensemble":
-        known.remove("ensemble")
-        raise ValueError(
-            f"teacher.members names {name!r}, which is unknown; choose from {', '.join(known)}"
-        )
-    folder = config.folder("conf") / "teacher"
-    own = OmegaConf.merge(
-        OmegaConf.load(folder / "_common.yaml"), OmegaConf.load(folder / f"{name}.yaml")
-    )
-    own.pop("defaults", None)
-    for key in ("cache", "cache_dtype", "views", "view_invariant"):
-        own[key] = cfg.teacher[key]
-    if path:
-        own["path" if "path" in own else "checkpoint"] = path
-    alone = cfg.copy()
-    with open_dict(alone):
-        alone.teacher = own
-    return alone
-
-
 def _calibrated(cfg: DictConfig, data: Any, supply: TeacherSupply, say: Say) -> TeacherSupply:
-    if cfg.teacher.calibration is None:
+    if cfg.teacher.calibration in (None, "none"):
         return supply
-    if cfg.teacher.calibration != "temperature":
-        raise ValueError(
-            f"teacher.calibration is null or temperature, got {cfg.teacher.calibration!r}"
-        )
     found = collect(supply.ask, data.val_dataloader())
     if found.labels is None:
         raise ValueError("teacher.calibration needs labelled validation clips, and there are none")
     fitted = fit_calibration(found.logits, found.labels, data.task, label_mask=found.label_mask)
     say(fitted.line(), soft_wrap=True)
+    if supply.cache is not None and cfg.teacher.kind == "model" and rank() == 0:
+        store_calibration(supply.cache, fitted, data.fingerprint)
     return replace(supply, ask=CalibratedTeacher(supply.ask, fitted), calibration=fitted)
 
 
@@ -189,36 +151,4 @@ def _quietly(*words: Any, **options: Any) -> None:
     """Print nothing: a process beside the first."""
 
 
-def _from_cache(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
-    if cfg.teacher.path is None:
-        raise ValueError(
-            "teacher=cached needs teacher.path, the folder that python -m coefvq.cache_teacher "
-            "wrote and named"
-        )
-    cache = TeacherCache(cfg.teacher.path)
-    ours = CacheIdentity(data_parts(data))
-    its = CacheIdentity({key: cache.identity.parts.get(key) for key in _SAME_DATA})
-    if differing := ours.differences(its):
-        raise ValueError(
-            f"teacher.path={cfg.teacher.path} was made for other data "
-            f"({'; '.join(differing[:4])}: ours -> its); give the data that it was made with, or "
-            "write a cache for these"
-        )
-    datasets, view = views_to_cache(cfg, data)
-    lost = [
-        name
-        for dataset in datasets
-        for name in cache.missing(dataset.ids, view or fixed_view(dataset))
-    ]
-    if lost:
-        raise ValueError(
-            f"teacher.path={cfg.teacher.path} has no row for {len(lost)} of the run's clips, "
-            f"first {lost[0]!r}; go on with the python -m coefvq.cache_teacher that wrote it"
-        )
-    say(f"teacher  {len(cache)} rows of {cache.folder}", soft_wrap=True)
-    teacher = CachedTeacher(cache, view)
-    name = cache.identity.parts["teacher"]["name"]
-    return TeacherSupply(teacher, name, cache.identity.fingerprint, cache.folder, True, cache)
-
-
-__all__ = ["member_config", "open_teacher"]
+__all__ = ["open_teacher"]

@@ -42,7 +42,11 @@ def open_table(
         raise ValueError(f"teacher.path={path} does not exist; give the file of the scores")
     if not file.is_dir() and file.suffix.lower() not in FORMATS:
         raise ValueError(f"teacher.path={path} is of an unknown kind; give {', '.join(FORMATS)}")
-    table = read_table(file, cache_dir)
+    _refuse_other_separators(file, path)
+    try:
+        table = read_table(file, cache_dir)
+    except ValueError as error:  # which calls every table a manifest
+        raise ValueError(str(error).replace("manifest ", "teacher.path=", 1)) from error
     return TableTeacher.from_columns(
         table.columns,
         task,
@@ -51,6 +55,19 @@ def open_table(
         wanted=wanted,
         source=f"teacher.path={path}",
     )
+
+
+def _refuse_other_separators(file: Path, path: str | Path) -> None:
+    if file.is_dir() or file.suffix.lower() != ".csv":
+        return
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        header = lines.readline()
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if separator in header and "," not in header:
+            raise ValueError(
+                f"teacher.path={path} has {name} between its columns, and a CSV has commas; save "
+                "it with commas (and decimal points), or as Parquet"
+            )
 
 
 __all__ = ["open_table"]

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from coefvq import config
 from coefvq.runs import default_run_dir, rank
+from coefvq.teacher_words import check_teacher_words
 
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="train")
@@ -21,6 +22,7 @@ def _main(cfg: DictConfig) -> None:
         job = HydraConfig.get()
         if job.mode == RunMode.MULTIRUN and cfg.run_dir is None and rank() == 0:
             config.validate(cfg)  # no folder for words that make no run
+            check_teacher_words(cfg)
             swept = config.swept_words(job.overrides.task, sys.argv[1:])
             with open_dict(cfg):
                 task = config.task_word(cfg)

@@ -15,7 +15,6 @@ import torch
 from coefvq import engine
 from coefvq.caching import CachingProgress, fixed_batches, write_outputs
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
-from coefvq.teacher_cache import cache as cache_module
 from coefvq.types import Batch, TeacherOutput
 
 
@@ -70,7 +69,7 @@ def cache(tmp_path):
 def test_each_clip_is_asked_about_once(cache, trainer):
     teacher, sets = Counting(), [Clips(10, "a"), Clips(5, "b")]
     result = write_outputs(teacher, sets, cache, trainer(), batch_size=4)
-    assert (result.written, result.found, result.max_error) == (15, 0, 0.0)
+    assert (result.written, result.found, result.max_errors) == (15, 0, {"logits": 0.0})
     # Batches of one size: the last is filled with its own clips.
     assert [len(ids) for ids in teacher.asked] == [4] * 5
     assert teacher.asked[2] == ("clip8", "clip9", "clip8", "clip9")
@@ -95,7 +94,7 @@ def test_rows_can_be_filed_under_one_view(cache, trainer):
 def test_the_error_of_half_precision_is_measured(tmp_path, trainer):
     half = TeacherCache(tmp_path / "half", CacheIdentity({"dtype": "float16"}))
     result = write_outputs(Counting(), [Clips(8)], half, trainer(), batch_size=4)
-    assert 0 < result.max_error < 0.005
+    assert 0 < result.max_errors["logits"] < 0.005
 
 
 def test_a_bar_shows_how_far_it_is(cache, trainer, capfd):
@@ -204,5 +203,5 @@ def test_two_processes_share_the_work(tmp_path):
     assert result.returncode == 0, result.stderr
     assert rows(one) == rows(two)
     assert len(list(two.glob("*.arrow"))) == 2  # each process wrote its own
-    stored = json.loads((two / cache_module.IDENTITY).read_text())
+    stored = json.loads((two / "_identity.json").read_text())
     assert stored["parts"] == {"dtype": "float32"}

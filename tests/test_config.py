@@ -1,4 +1,5 @@
 import errno
+import os
 
 import pytest
 from omegaconf import OmegaConf
@@ -104,6 +105,8 @@ def test_errors_a_user_can_mend_leave_with_one_sentence(capsys, monkeypatch):
     for error, said in [
         (ValueError("give a folder"), "coefvq: give a folder"),
         (OSError(errno.ENOSPC, "No space left on device"), "no space left on the device"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "ulimit -f"),
+        (OSError(errno.ENOSPC, "our own sentence"), "coefvq: our own sentence"),
     ]:
         with pytest.raises(SystemExit) as left, config.one_sentence():
             raise error

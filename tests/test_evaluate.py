@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from coefvq import evaluate, pipeline
 from coefvq.evaluate import evaluate as evaluate_run
@@ -112,3 +113,20 @@ def test_from_the_command_line(finished_run, tmp_path, monkeypatch, capsys):
     assert caught.value.code == 2
     assert "mine.json exists and holds other numbers; give another name" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "run"]
+
+
+def test_a_run_whose_teacher_is_no_model_says_so(finished_run, tmp_path):
+    assert evaluate.why_no_teacher(finished_run) is None
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("report.json", "config.yaml"):
+        shutil.copy(finished_run / name, folder / name)
+    words = OmegaConf.load(folder / "config.yaml")
+    for changes, said in [
+        ({"kind": "cached", "name": "cached"}, "learned from teacher=cached, which left no single"),
+        ({"kind": "table", "name": "table"}, "learned from teacher=table"),
+        ({"kind": "model", "folds": 2}, "learned from out-of-fold teachers"),
+    ]:
+        changed = OmegaConf.merge(words, {"teacher": changes})
+        OmegaConf.save(changed, folder / "config.yaml")
+        assert said in evaluate.why_no_teacher(folder)

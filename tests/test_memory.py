@@ -123,6 +123,7 @@ def test_a_model_that_is_too_large_to_make_is_estimated():
     with torch.device("meta"):
         teacher = Chain(1_000_000)
     estimate = estimate_memory(Chain(10), [teacher], random_batch(2))
+    assert 0 < estimate.alone <= estimate.working
     assert estimate.teacher == 4 * 10**12 and estimate.resident == 400 and not estimate.fits
     with pytest.raises(ValueError, match=r"does not fit.*4000\.00 GB.*coefvq\.cache_teacher.*"
                                          r"teacher=cached"):  # fmt: skip
@@ -152,6 +153,16 @@ def test_what_is_loaded_is_not_asked_for_again():
     there.check_fits()
     away = MemoryEstimate(**parts, resident=0, available=30, device="cuda:0")
     assert there.fits and not away.fits and there.total == away.total == 100
+
+
+def test_a_student_that_is_too_large_alone_is_not_blamed_on_the_teacher():
+    parts = {"student": 10, "optimizer": 20, "clips": 4, "resident": 0, "device": "cpu"}
+    large = MemoryEstimate(**parts, teacher=1, working=60, alone=60, available=50)
+    with pytest.raises(ValueError, match=r"step of this student does not fit.*lower data\.batch"):
+        large.check_fits()
+    asked = MemoryEstimate(**parts, teacher=1, working=60, alone=15, available=50)
+    with pytest.raises(ValueError, match="this teacher does not fit beside this student"):
+        asked.check_fits()
 
 
 def test_the_sentence_names_the_parts():

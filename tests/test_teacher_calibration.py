@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from coefvq.teacher_calibration import COLDEST, HOTTEST, fit_calibration
+from coefvq.teacher_cache import CacheIdentity, TeacherCache
+from coefvq.teacher_calibration import (
+    CALIBRATION,
+    COLDEST,
+    HOTTEST,
+    fit_calibration,
+    store_calibration,
+    stored_calibration,
+)
+from coefvq.teachers.calibrated import Calibration
 from coefvq.types import TaskSpec
 
 BINARY = TaskSpec("degraded", "binary", ("clean", "degraded"))
@@ -78,3 +87,18 @@ def test_what_cannot_be_fitted_is_said():
         fit_calibration(torch.ones(3), torch.ones(3), TaskSpec("quality", "regression"))
     with pytest.raises(ValueError, match="labelled validation clips and there are none"):
         fit_calibration(torch.ones(3), torch.ones(3), BINARY, label_mask=torch.zeros(3).bool())
+
+
+def test_it_is_stored_beside_the_rows_it_was_fitted_to(tmp_path):
+    cache = TeacherCache(tmp_path, CacheIdentity({"dtype": "float32"}))
+    assert stored_calibration(cache) is None
+    fitted = Calibration((1.5, 0.7), 20, 0.6, 0.5, 0.2, 0.1)
+    store_calibration(cache, fitted, "data")
+    assert stored_calibration(cache) == fitted
+    other = TeacherCache(tmp_path, CacheIdentity({"dtype": "float16"}))
+    with pytest.raises(ValueError, match=r"was fitted for another teacher cache; remove this file"):
+        stored_calibration(other)
+    for damaged in ("{", "[]", '{"cache": "x"}'):
+        (tmp_path / CALIBRATION).write_text(damaged)
+        with pytest.raises(ValueError, match=r"cannot be read .* teacher\.calibration=none"):
+            stored_calibration(cache)

@@ -68,6 +68,24 @@ def test_live_equals_cached_to_the_bit(small, tmp_path):
     assert runs["auto"] == runs["off"]
 
 
+def test_an_odd_batch_size_differs_by_rounding_alone(opened):
+    cached, data, _ = opened("seed=32", "data.batch_size=7")
+    live, _, _ = opened("seed=32", "data.batch_size=7", "teacher.cache=off")
+    same = data.whole_split("train").__getitems__(range(7))  # as it was asked for the cache
+    assert torch.equal(cached.ask(same).logits, live.ask(same).logits)
+    for batch in data.train_dataloader():
+        torch.testing.assert_close(
+            cached.ask(batch).logits, live.ask(batch).logits, atol=1e-6, rtol=1e-6
+        )
+
+
+def test_half_precision_says_what_it_costs_also_when_it_is_found(opened):
+    for _ in range(2):
+        _, _, said = opened("seed=31", "teacher.cache_dtype=float16")
+        (line,) = [line for line in said if line.startswith("cache")]
+        assert "float16 moves logits by up to " in line and " and features by up to " in line
+
+
 def test_another_weight_of_the_sweep_pays_no_teacher(small, tmp_path, monkeypatch):
     words = ("+recipe=cpfd", "seed=32", "objective.distill_weight=0.7")
     pipeline.run(small(*words, folder=tmp_path / "a"), show=False)
@@ -85,12 +103,44 @@ def test_a_run_without_the_teacher_in_memory(small, opened, tmp_path, monkeypatc
     report = pipeline.run(small(*words, folder=tmp_path / "cached"), show=False)
     assert report["teacher_name"] == "df_xvlm"
     assert report["test"]["teacher"]["n"] == 16
-    with pytest.raises(ValueError, match=r"was made for other data \(data: "):
+    with pytest.raises(ValueError, match=r"made for other data \(data\.split_seed: 34 -> 33;"):
         opened("seed=34", *words[2:])
     with pytest.raises(ValueError, match=r"teacher=cached needs teacher\.path"):
         opened("seed=33", "teacher=cached")
     with pytest.raises(ValueError, match="holds no teacher cache"):
         opened("seed=33", "teacher=cached", f"teacher.path={tmp_path}")
+
+
+def test_a_part_of_the_data_reads_the_cache_of_the_whole(opened):
+    first, _, _ = opened("seed=33", "data.pool=64")
+    cached = ("seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
+    part, data, _ = opened(*cached, "data.unlabelled=4", "data.pool=64")
+    assert data.fingerprint != first.cache.identity.parts["data"]
+    batch = next(iter(data.train_dataloader()))
+    assert torch.equal(part.ask(batch).logits, first.ask(batch).logits)
+    # A clip whose text is another one is another clip.
+    identity = first.cache.identity
+    changed = TeacherCache(first.cache.folder.parent / "changed", identity)
+    with changed.writing():
+        for split in ("train", "val", "test"):
+            whole = data.whole_split(split)
+            batch = whole.__getitems__(range(len(whole.ids)))
+            changed.add(batch.ids, batch.views, first.ask(batch), lambda name: "other")
+    words = (*cached[:2], f"teacher.path={changed.folder}", "data.unlabelled=4", "data.pool=64")
+    with pytest.raises(
+        ValueError, match=r"knows 60 of the run's 60 clips, .* with other content or"
+    ):
+        opened(*words)
+    # A clip that the teacher may have been trained on is no test clip of another run.
+    with pytest.raises(ValueError, match=r"in another split; .* other data \(data\.pool: 60 -> "):
+        opened(*cached, "data.unlabelled=4", "data.pool=60")
+
+
+def test_other_versions_are_said_and_not_refused(opened, monkeypatch):
+    first, _, _ = opened("seed=33")
+    monkeypatch.setattr("coefvq.teacher_reading.version", lambda name: "1.2.3")
+    _, _, said = opened("seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
+    assert any("computed with torch" in line and "(here 1.2.3)" in line for line in said)
 
 
 def test_a_cache_that_misses_clips_is_refused_before_training(opened, tmp_path):
@@ -99,7 +149,7 @@ def test_a_cache_that_misses_clips_is_refused_before_training(opened, tmp_path):
     batch = next(iter(data.val_dataloader()))
     with part.writing():
         part.add(batch.ids, batch.views, first.ask(batch))
-    with pytest.raises(ValueError, match=r"has no row for 5\d of the run's clips"):
+    with pytest.raises(ValueError, match=r"has no row for 56 of the run's 64 clips"):
         opened("seed=33", "teacher=cached", f"teacher.path={part.folder}")
 
 
@@ -118,8 +168,6 @@ def test_random_frames_need_a_word(opened):
     words = ("seed=31", "data.train_sampling=random_segments")
     with pytest.raises(ValueError, match=r"set teacher\.views=8 .* teacher\.view_invariant=true"):
         opened(*words)
-    with pytest.raises(ValueError, match=r"teacher\.views is a number of views from 1, got 0"):
-        opened(*words, "teacher.views=0")
     invariant, data, _ = opened(*words, "teacher.view_invariant=true")
     batch = next(iter(data.train_dataloader()))
     assert batch.views is None and invariant.ask(batch).logits.shape == (8,)
@@ -137,18 +185,6 @@ def test_one_of_several_views_is_drawn_and_looked_up(opened):
             names |= set(batch.views)
             assert torch.equal(teacher.ask(batch).logits, live.ask(batch).logits)
     assert len(names) == 2
-
-
-@pytest.mark.parametrize(
-    ("word", "sentence"),
-    [
-        ("teacher.cache=maybe", r"teacher\.cache is auto or off, got 'maybe'"),
-        ("teacher.cache_dtype=int8", r"teacher\.cache_dtype is float32 or float16, got 'int8'"),
-    ],
-)
-def test_bad_words_are_sentences(opened, word, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        opened("seed=31", word)
 
 
 def test_cache_teacher_scores_what_it_kept(small, tmp_path):
@@ -194,8 +230,17 @@ def test_a_temperature_is_fitted_said_and_reported(opened, small, tmp_path):
     torch.testing.assert_close(teacher.ask(batch).logits, plain.ask(batch).logits / temperature)
     report = pipeline.run(small("+recipe=cpfd", *words, folder=tmp_path / "r"), show=False)
     assert report["teacher_calibration"]["temperatures"] == [temperature]
-    with pytest.raises(ValueError, match=r"teacher\.calibration is null or temperature, got 'x'"):
-        opened("seed=31", "teacher.calibration=x")
+    # Whoever reads the cache without the teacher reads what was calibrated, or the raw rows.
+    cached = ("seed=31", "teacher=cached", f"teacher.path={teacher.cache.folder}")
+    read, _, said = opened(*cached)
+    assert any("stored beside them" in line for line in said)
+    assert read.calibration == teacher.calibration
+    assert torch.equal(read.ask(batch).logits, teacher.ask(batch).logits)
+    raw, _, said = opened(*cached, "teacher.calibration=none")
+    assert raw.calibration is None and not any("temperature" in line for line in said)
+    assert torch.equal(raw.ask(batch).logits, plain.ask(batch).logits)
+    again, _, _ = opened(*cached, "teacher.calibration=temperature")
+    assert again.calibration == teacher.calibration
 
 
 def test_a_table_is_a_teacher(opened, small, tmp_path):
@@ -226,10 +271,6 @@ def test_several_teachers_are_mixed(opened):
         *words, "teacher.members=[df_xvlm,xvlm]", "teacher.weighting=fixed", "teacher.weights=[1,0]"
     )
     torch.testing.assert_close(fixed.ask(batch).logits, one.ask(batch).logits)
-    with pytest.raises(ValueError, match=r"teacher\.members names 'nobody', which is unknown"):
-        opened(*words, "teacher.members=[nobody]")
-    with pytest.raises(ValueError, match="'none', which is no teacher"):
-        opened(*words, "teacher.members=[none]")
 
 
 def test_a_teacher_near_chance_stops_the_run(opened, tmp_path, monkeypatch):

@@ -42,3 +42,21 @@ def test_errors_name_the_switch(tmp_path):
     file = write(tmp_path / "scores.csv")
     with pytest.raises(ValueError, match=r"teacher\.path=.*scores\.csv has no row for 1 of 9"):
         open_table(file, TASK, [*ROWS["id"], "other"])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("id;probability\nclip0;0,5\n", "has semicolons between its columns"),
+        ("id\tprobability\nclip0\t0.5\n", "has tabs between its columns"),
+        ("", r"teacher\.path=.*scores\.csv' has no row"),
+        ("id,probability\n", r"teacher\.path=.*scores\.csv.* has no row"),
+        ("id,probability\nclip0,NaN\n", r"row 1 \('clip0'\) has probability='NaN', expected a fin"),
+        ("id,probability\nclip0,\n", r"row 1 \('clip0'\) has nothing in column 'probability'"),
+    ],
+)
+def test_a_csv_that_is_none_says_why(tmp_path, content, sentence):
+    file = tmp_path / "scores.csv"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=sentence):
+        open_table(file, TASK, ["clip0"])

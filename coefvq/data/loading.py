@@ -132,7 +132,7 @@ class ClipDataset(Dataset[Batch]):
         on_bad_clip: `"error"`, or `"skip"`: leave an unreadable clip out of its batch and count
             it in `lost` (only on the fly; a cache has none).
         seed: for random policies.
-        view: of a random policy: this draw of each clip, always. None: see `views`.
+        view: of a random policy: this draw of each clip, whatever the seed. None: see `views`.
 
     The attribute `views`, K, makes a random policy draw one of K fixed views of each clip, another
     one each epoch, so that what a teacher said of a view can be looked up; None: anew each time.
@@ -202,10 +202,11 @@ class ClipDataset(Dataset[Batch]):
         error: UnreadableClip | None = None
         for index in indices:
             clip = self.clips[index]
-            # Bound to the clip and the epoch, not to the order in which workers get to it.
+            # Bound to the clip and the epoch, not to the order in which workers get to it; a
+            # numbered view not even to the seed, because answers to it are kept for other runs.
             view = self._view(clip.id)
-            draw = f"{int(self._epoch[0])}" if view is None else f"view {view}"
-            rng = np.random.default_rng(_number(f"frames {self.seed} {draw} {clip.id}"))
+            draw = f"{self.seed} {int(self._epoch[0])}" if view is None else f"view {view}"
+            rng = np.random.default_rng(_number(f"frames {draw} {clip.id}"))
             try:
                 readings[index] = read_file(clip.path, self.inputs, self.sampling, rng)
             except UnreadableClip as caught:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from coefvq.data.content import file_content
 from coefvq.types import Clip, TaskSpec
 
 SHOWN_PROBLEMS = 20
@@ -90,7 +91,7 @@ class ClipSource(Protocol):
 
 
 def fingerprint_of(
-    manifest: Manifest, root: str | Path | None = None, *, sizes: bool = False
+    manifest: Manifest, root: str | Path | None = None, *, contents: bool = False
 ) -> str:
     """Hash what a manifest says.
 
@@ -98,7 +99,8 @@ def fingerprint_of(
         manifest: its clips, task and privileged features count; its own fingerprint does not.
         root: paths count relative to this folder, so that a moved data set stays the same one;
             without it, only file names count.
-        sizes: count the sizes of the files as well, so that a replaced file is noticed.
+        contents: count what is in the files as well (`coefvq.data.content.file_content`), so that a
+            replaced file is noticed.
 
     Returns:
         32 hex digits, the same for the same clips in any order.
@@ -106,14 +108,14 @@ def fingerprint_of(
     rows = []
     for clip in sorted(manifest.clips, key=lambda clip: clip.id):
         path = os.path.relpath(clip.path, root) if root is not None else clip.path.name
-        size = clip.path.stat().st_size if sizes and clip.path.is_file() else None
+        content = file_content(clip.path) if contents else None
         privileged = [repr(float(clip.privileged.get(n, "nan"))) for n in manifest.privileged_names]
         text = sorted(clip.text.items())
         label = None if clip.label is None else repr(clip.label)
-        row = [clip.id, path, size, text, label, clip.split, clip.group, privileged]
+        row = [clip.id, path, content, text, label, clip.split, clip.group, privileged]
         rows.append(row if clip.label_std is None else [*row, repr(clip.label_std)])
-    content = [manifest.task.to_dict(), manifest.privileged_names, manifest.log1p, rows]
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+    whole = [manifest.task.to_dict(), manifest.privileged_names, manifest.log1p, rows]
+    return hashlib.blake2b(json.dumps(whole).encode(), digest_size=16).hexdigest()
 
 
 __all__ = [

@@ -159,8 +159,8 @@ class ManifestSource:
             place = {table.file: number for number, table in enumerate(tables.values())}
             raise ManifestError(sorted(problems, key=lambda p: (place[p.file], p.row or 0)))
         manifest = Manifest(tuple(clips), task, names, log1p, "unset")
-        base = self.root or file.absolute().parent
-        return dataclasses.replace(manifest, fingerprint=fingerprint_of(manifest, base, sizes=True))
+        digest = fingerprint_of(manifest, self.root or file.absolute().parent, contents=True)
+        return dataclasses.replace(manifest, fingerprint=digest)
 
     # Columns
 

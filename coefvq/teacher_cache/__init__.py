@@ -13,9 +13,9 @@ A folder of Arrow files (Feather version 2), one row per clip and view:
 | `topk_logprobs` | T × k, natural logarithms of their probabilities |
 | `topk_tail` | T, the probability of all other tokens |
 
-`pandas.read_feather(shard)` reads a file, `pyarrow.dataset.dataset(folder, format="feather",
-exclude_invalid_files=True).to_table().to_pandas()` all of them. Files are uncompressed, so training
-maps them into memory and copies nothing but the rows of a batch.
+`pandas.read_feather(shard)` reads a file, `pyarrow.dataset.dataset(folder,
+format="arrow").to_table().to_pandas()` all of them. Files are uncompressed, so training maps them
+into memory and copies nothing but the rows of a batch. Each carries the fingerprint of its cache.
 """
 
 from coefvq.teacher_cache.cache import CacheStats, TeacherCache

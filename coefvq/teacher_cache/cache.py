@@ -9,22 +9,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from coefvq.files import write_json
-from coefvq.teacher_cache.identity import CacheIdentity
-from coefvq.teacher_cache.rows import arrays_of, output_of
+from coefvq.teacher_cache.identity import IDENTITY, CacheIdentity, read_identity, write_identity
+from coefvq.teacher_cache.rows import Rows, arrays_of, joined, output_of, stored_errors
 from coefvq.teacher_cache.shards import ENDING, RAGGED, Shard, read_shard, write_shard
 from coefvq.types import TeacherOutput
 
-IDENTITY = "_identity.json"
 _LOCK = ".writer.lock"
+_FULL = {
+    errno.ENOSPC: ("no space left", "free some space"),
+    errno.EDQUOT: ("no space left in the quota", "free some space"),
+    errno.EFBIG: ("no file may become large enough", "lift the limit (ulimit -f)"),
+}
 SHARD_ROWS = 4096
 """Most rows in one file."""
 SHARD_SECONDS = 30.0
@@ -61,13 +62,18 @@ class TeacherCache:
 
     Raises:
         ValueError: the folder holds the outputs of another teacher, of other data or another
-            reading (the sentence names what differs), no cache at all where `identity` is None, or
-            one row twice.
+            reading (the sentence names what differs), a file of another cache, no cache at all
+            where `identity` is None, or one row twice.
     """
 
     def __init__(self, folder: str | Path, identity: CacheIdentity | None = None) -> None:
         self.folder = Path(folder).absolute()
-        stored = self._stored()
+        if self.folder.is_file():
+            raise ValueError(
+                f"{folder} is a file, and a teacher cache is a folder; give {self.folder.parent}, "
+                "where it lies"
+            )
+        stored = read_identity(self.folder)
         if identity is None:
             if stored is None:
                 raise ValueError(
@@ -86,7 +92,7 @@ class TeacherCache:
         self.identity = identity
         self._shards: dict[str, Shard] = {}
         self._places: dict[tuple[str, str], tuple[str, int]] = {}
-        self._waiting: list[tuple[tuple[str, ...], tuple[str, ...], dict]] = []
+        self._waiting: list[Rows] = []
         self._since = time.monotonic()
         self.refresh()
 
@@ -117,7 +123,7 @@ class TeacherCache:
         for path in sorted(self.folder.glob(f"*{ENDING}")):
             if path.name in self._shards or path.name.startswith("."):
                 continue
-            shard = read_shard(path)
+            shard = read_shard(path, fingerprint=self.identity.fingerprint)
             for row, key in enumerate(zip(shard.ids, shard.views, strict=True)):
                 if key in self._places:
                     raise ValueError(
@@ -131,6 +137,20 @@ class TeacherCache:
     def missing(self, ids: Sequence[str], view: str) -> list[str]:
         """Those of `ids` that have no row for this view, in the order given."""
         return [name for name in ids if (name, view) not in self._places]
+
+    def content(self, name: str, view: str) -> str | None:
+        """What was in a clip when its row was written; None without a row, or where nobody said."""
+        shard, row = self._places.get((name, view), (None, 0))
+        contents = None if shard is None else self._shards[shard].contents
+        return None if contents is None else contents[row]
+
+    def errors(self) -> dict[str, float]:
+        """How far kept numbers are from the live ones, the largest by column; 0 for float32."""
+        found: dict[str, float] = {}
+        for shard in self._shards.values():
+            for name, error in shard.errors.items():
+                found[name] = max(error, found.get(name, 0.0))
+        return found
 
     # Reading
 
@@ -192,7 +212,7 @@ class TeacherCache:
         try:
             for part in self.folder.glob(f".*{ENDING}.part"):
                 part.unlink(missing_ok=True)  # of a writer that was killed
-            self._claim()
+            write_identity(self.folder, self.identity)
             self.refresh()
             try:
                 yield
@@ -202,10 +222,22 @@ class TeacherCache:
             self._waiting.clear()
             lock.release()
 
-    def add(self, ids: Sequence[str], views: str | Sequence[str], output: TeacherOutput) -> None:
+    def add(
+        self,
+        ids: Sequence[str],
+        views: str | Sequence[str],
+        output: TeacherOutput,
+        contents: Callable[[str], str] | None = None,
+    ) -> None:
         """Keep the outputs of some clips; they reach the disk within half a minute.
 
         Clips that have a row already are passed over.
+
+        Args:
+            ids: B clip ids.
+            views: one for all, or one for each.
+            output: of these clips.
+            contents: says what is in a clip, so that it is known again among other data.
 
         Raises:
             OSError: nothing can be written; the sentence says what to do, and what was written
@@ -218,9 +250,12 @@ class TeacherCache:
         if new:
             arrays = arrays_of(output, new, self.dtype)
             self._refuse_other_columns(set(arrays))
-            kept = tuple(ids[row] for row in new), tuple(views[row] for row in new)
-            self._waiting.append((*kept, arrays))
-        rows = sum(len(names) for names, _, _ in self._waiting)
+            names = [ids[row] for row in new]
+            known = None if contents is None else [contents(name) for name in names]
+            errors = stored_errors(output, self.dtype)
+            kept = [views[row] for row in new]
+            self._waiting.append(Rows(names, kept, known, arrays, errors))
+        rows = sum(len(rows.ids) for rows in self._waiting)
         if rows >= SHARD_ROWS or time.monotonic() - self._since > SHARD_SECONDS:
             self.flush()
 
@@ -228,31 +263,30 @@ class TeacherCache:
         """Write what waits in memory."""
         if not self._waiting:
             return
-        ids = [name for names, _, _ in self._waiting for name in names]
-        views = [view for _, found, _ in self._waiting for view in found]
-        columns = {}
-        for name in self._waiting[0][2]:
-            parts = [arrays[name] for *_, arrays in self._waiting]
-            ragged = name in RAGGED
-            columns[name] = list(chain.from_iterable(parts)) if ragged else np.concatenate(parts)
-        digest = hashlib.sha256(json.dumps([ids, views]).encode()).hexdigest()[:16]
+        rows = joined(self._waiting)
+        digest = hashlib.sha256(json.dumps([rows.ids, rows.views]).encode()).hexdigest()[:16]
         try:
-            self._claim()
-            write_shard(self.folder / f"shard-{digest}{ENDING}", ids, views, columns)
+            write_identity(self.folder, self.identity)
+            path = self.folder / f"shard-{digest}{ENDING}"
+            write_shard(
+                path, rows.ids, rows.views, rows.arrays, fingerprint=self.identity.fingerprint,
+                contents=rows.contents, errors=rows.errors,
+            )  # fmt: skip
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise OSError(
-                    error.errno,
-                    f"no space left for the teacher cache in {self.folder}; {len(self)} rows are "
-                    "safe there: free some space and start again, or set cache_dir to another disk",
-                ) from error
-            raise
+            if error.errno not in _FULL:
+                raise
+            reason, way = _FULL[error.errno]
+            raise OSError(
+                error.errno,
+                f"{reason} for the teacher cache in {self.folder}; {len(self)} rows are safe "
+                f"there: {way} and start again, or set cache_dir to another disk",
+            ) from error
         self._waiting.clear()
         self._since = time.monotonic()
         self.refresh()
 
     def _refuse_other_columns(self, columns: set[str]) -> None:
-        known = [set(arrays) for *_, arrays in self._waiting[:1]]
+        known = [set(rows.arrays) for rows in self._waiting[:1]]
         known += [set(shard.columns) for shard in self._shards.values()][:1]
         if known and known[0] != columns:
             raise ValueError(
@@ -260,30 +294,5 @@ class TeacherCache:
                 f"{sorted(known[0])}; all rows of a cache hold the same: write another one"
             )
 
-    def _claim(self) -> None:
-        """Say whose outputs these are, before the first of them."""
-        if not (self.folder / IDENTITY).exists():
-            parts = json.loads(json.dumps(self.identity.parts))
-            content = {"fingerprint": self.identity.fingerprint, "parts": parts}
-            write_json(self.folder / IDENTITY, content)
 
-    def _stored(self) -> CacheIdentity | None:
-        path = self.folder / IDENTITY
-        try:
-            return CacheIdentity(json.loads(path.read_text(encoding="utf-8"))["parts"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}); remove the folder and write the cache again"
-            ) from None
-
-
-def stored_error(output: TeacherOutput, dtype: torch.dtype) -> Tensor:
-    """How far the kept logits are from the live ones: (B,), the largest of each clip."""
-    live = output.logits.detach().float().cpu()
-    error = (live - live.to(dtype).float()).abs()
-    return error if error.ndim == 1 else error.amax(-1)
-
-
-__all__ = ["CacheStats", "TeacherCache", "stored_error"]
+__all__ = ["CacheStats", "TeacherCache"]

@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from coefvq.teacher_cache.shards import RAGGED
 from coefvq.types import TeacherOutput
 
 _FIXED = ("logits", "features", "sub_logits", "level_logits", "score_std")
 
 _FINITE = ("features", "score_std")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that wait to be written.
+
+    Args:
+        ids: N clip ids.
+        views: N views.
+        contents: what was in each clip; None where nobody said.
+        arrays: N rows of each column.
+        errors: of the numbers as they are kept, the largest by column.
+    """
+
+    ids: list[str]
+    views: list[str]
+    contents: list[str] | None
+    arrays: dict[str, Any]
+    errors: dict[str, float]
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """One after the other, as one."""
+    known = [part.contents for part in parts if part.contents is not None]
+    arrays = {}
+    for name in parts[0].arrays:
+        columns = [part.arrays[name] for part in parts]
+        ragged = name in RAGGED
+        arrays[name] = list(chain.from_iterable(columns)) if ragged else np.concatenate(columns)
+    return Rows(
+        ids=[name for part in parts for name in part.ids],
+        views=[view for part in parts for view in part.views],
+        contents=list(chain.from_iterable(known)) if len(known) == len(parts) else None,
+        arrays=arrays,
+        errors={name: max(part.errors[name] for part in parts) for name in parts[0].errors},
+    )
 
 
 def arrays_of(output: TeacherOutput, rows: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
@@ -73,6 +112,21 @@ def output_of(columns: Mapping[str, Any]) -> TeacherOutput:
     return TeacherOutput(**values)
 
 
+def stored_errors(output: TeacherOutput, dtype: torch.dtype) -> dict[str, float]:
+    """How far kept logits and features are from the live ones: the largest of each, over a batch.
+
+    A float16 number keeps 11 bits: its error is up to half a thousandth of its size.
+    """
+    errors: dict[str, float] = {}
+    for name in ("logits", "features"):
+        value = getattr(output, name)
+        if value is not None:
+            live = value.detach().float()
+            lost = (live - live.to(dtype).float()).abs()
+            errors[name] = float(lost[lost.isfinite()].amax()) if lost.isfinite().any() else 0.0
+    return errors
+
+
 def _ragged(
     values: Tensor, mask: Tensor | None, rows: Sequence[int], dtype: torch.dtype
 ) -> list[np.ndarray]:
@@ -82,4 +136,4 @@ def _ragged(
     return [(values[row] if found is None else values[row][found[row]]).numpy() for row in rows]
 
 
-__all__ = ["arrays_of", "output_of"]
+__all__ = ["Rows", "arrays_of", "joined", "output_of", "stored_errors"]

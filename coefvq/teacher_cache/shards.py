@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ import pyarrow as pa
 ENDING = ".arrow"
 RAGGED = ("token_features", "topk_indices", "topk_logprobs", "topk_tail")
 """Columns with a row of their own length for each clip; all others have one shape."""
+
+_OWNER, _ERRORS = b"coefvq.fingerprint", b"coefvq.errors"
+_KEYS = ("id", "view", "content")
 
 Column = np.ndarray | Sequence[np.ndarray]
 """(N,) or (N, K) numbers; ragged: N arrays (T_i,) or (T_i, K)."""
@@ -29,6 +33,8 @@ class Shard:
         views: N views.
         columns: (N,) or (N, K) arrays by name; ragged ones (T_1 + … + T_N, …).
         offsets: (N + 1,) first row of each clip in the ragged columns; None without any.
+        contents: what was in each clip, as hex; None where nobody said.
+        errors: of the numbers as they are kept, the largest by column.
     """
 
     path: Path
@@ -36,21 +42,42 @@ class Shard:
     views: list[str]
     columns: dict[str, np.ndarray]
     offsets: np.ndarray | None
+    contents: list[str] | None = None
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_shard(
-    path: Path, ids: Sequence[str], views: Sequence[str], columns: Mapping[str, Column]
+    path: Path,
+    ids: Sequence[str],
+    views: Sequence[str],
+    columns: Mapping[str, Column],
+    *,
+    fingerprint: str = "",
+    contents: Sequence[str] | None = None,
+    errors: Mapping[str, float] | None = None,
 ) -> None:
     """Write rows to a file that appears whole or not at all.
+
+    Args:
+        path: where.
+        ids: N clip ids.
+        views: N views.
+        columns: N rows of each.
+        fingerprint: of the cache that the file belongs to.
+        contents: what was in each clip (`coefvq.data.content.clip_content`), to know it again.
+        errors: see `Shard`.
 
     Raises:
         OSError: nothing can be written there, for instance because the disk is full; nothing is
             left behind.
     """
     arrays = {"id": pa.array(ids, pa.string()), "view": pa.array(views, pa.string())}
+    if contents is not None:
+        arrays["content"] = pa.array(contents, pa.string())
     for name, column in columns.items():
         arrays[name] = _ragged(column) if name in RAGGED else _fixed(np.asarray(column))
-    table = pa.table(arrays)
+    about = {_OWNER: fingerprint.encode(), _ERRORS: json.dumps(dict(errors or {})).encode()}
+    table = pa.table(arrays, metadata=about)
     # Into memory first: a plain write says why it fails, and a shard is small.
     buffer = io.BytesIO()
     with pa.ipc.new_file(buffer, table.schema) as writer:
@@ -66,18 +93,26 @@ def write_shard(
         part.unlink(missing_ok=True)
 
 
-def read_shard(path: Path) -> Shard:
+def read_shard(path: Path, *, fingerprint: str = "") -> Shard:
     """Map a file.
 
+    Args:
+        path: where.
+        fingerprint: of the cache that it has to belong to.
+
     Raises:
-        ValueError: it is no shard of this library, or it is damaged.
+        ValueError: it is no shard of this library, it is damaged, or it belongs to another cache.
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         ids, views = table.column("id").to_pylist(), table.column("view").to_pylist()
         columns: dict[str, np.ndarray] = {}
         offsets = None
-        for name in table.column_names[2:]:
+        known = "content" in table.column_names
+        contents = table.column("content").to_pylist() if known else None
+        about = table.schema.metadata or {}
+        errors = json.loads(about.get(_ERRORS, b"{}"))
+        for name in (name for name in table.column_names if name not in _KEYS):
             array = table.column(name).combine_chunks()
             array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
             if name in RAGGED:
@@ -89,7 +124,13 @@ def read_shard(path: Path) -> Shard:
             f"{path} is no readable part of a teacher cache ({error}); remove it, and write the "
             "cache again: what is missing is added"
         ) from None
-    return Shard(path, ids, views, columns, offsets)
+    owner = about.get(_OWNER, b"").decode()
+    if owner != fingerprint:
+        raise ValueError(
+            f"{path} belongs to another teacher cache (fingerprint {owner[:16] or 'unknown'}, here "
+            f"{fingerprint[:16] or 'unknown'}); move it back to where it came from"
+        )
+    return Shard(path, ids, views, columns, offsets, contents, errors)
 
 
 def _fixed(values: np.ndarray) -> pa.Array:

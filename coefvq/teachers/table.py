@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -39,15 +39,9 @@ class TableTeacher:
     def __init__(self, ids: Sequence[str], logits: Tensor) -> None:
         if len(ids) != len(logits):
             raise ValueError(f"got {len(ids)} ids for {len(logits)} rows of logits; give one each")
+        _refuse_twice(ids, range(len(ids)), "the teacher's table")
         self.logits = logits
-        self._row: dict[str, int] = {}
-        for row, name in enumerate(ids):
-            if name in self._row:
-                raise ValueError(
-                    f"id {name!r} stands in the teacher's table twice, in rows "
-                    f"{self._row[name] + 1} and {row + 1}; keep one of them"
-                )
-            self._row[name] = row
+        self._row = {name: row for row, name in enumerate(ids)}
 
     @classmethod
     def from_columns(
@@ -79,7 +73,7 @@ class TableTeacher:
             task: what is asked.
             kind: what the numbers are.
             id_column: the column of clip ids.
-            wanted: ids that must be there; others may be there.
+            wanted: ids that must be there; other rows are not read. Empty: all rows are.
             source: what errors call the table.
 
         Raises:
@@ -90,24 +84,25 @@ class TableTeacher:
             raise ValueError(
                 f"kind {kind!r} is unknown; choose one of {', '.join(get_args(TableKind))}"
             )
-        ids = _ids(columns, id_column, source)
+        everyone = _ids(columns, id_column, source)
         names = _class_columns(columns, task, kind, id_column, source)
+        asked = set(wanted)
+        rows = [row for row, name in enumerate(everyone) if not asked or name in asked]
+        _refuse_twice(everyone, rows, source)
         values = torch.tensor(
-            [
-                [_number(columns[n][row], row, ids, n, source) for n in names]
-                for row in range(len(ids))
-            ],
+            [[_number(columns[n][row], row, everyone, n, source) for n in names] for row in rows],
             dtype=torch.float64,
-        ).reshape(len(ids), len(names))
+        ).reshape(len(rows), len(names))
+        ids = [everyone[row] for row in rows]
         if kind == "probabilities" and task.kind != "regression":
-            _check_probabilities(values, ids, names, task, source)
+            _check_probabilities(values, ids, rows, names, task, source)
         teacher = cls(ids, _logits(values, task, kind).float())
-        missing = sorted(set(wanted) - set(ids))
+        missing = sorted(asked - set(ids))
         if missing:
             raise ValueError(
                 f"{source} has no row for {len(missing)} of {len(set(wanted))} clips, the first: "
                 f"{missing[:5]}; add them, or take these clips out of the data (the table's ids "
-                f"look like {ids[:2]})"
+                f"look like {everyone[:2]})"
             )
         return teacher
 
@@ -145,10 +140,23 @@ def _ids(columns: Mapping[str, Sequence[Any]], id_column: str, source: str) -> l
             f"{source} has no column {id_column!r} with the ids of the clips; its columns are "
             f"{sorted(columns)}"
         )
+    if not columns[id_column]:
+        raise ValueError(f"{source} has no row; write one row per clip")
     empty = [row for row, value in enumerate(columns[id_column]) if value is None]
     if empty:
         raise ValueError(f"{source}: row {empty[0] + 1} has no {id_column}; write the clip's id")
     return [str(value) for value in columns[id_column]]
+
+
+def _refuse_twice(ids: Sequence[str], rows: Iterable[int], source: str) -> None:
+    seen: dict[str, int] = {}
+    for row in rows:
+        if ids[row] in seen:
+            raise ValueError(
+                f"id {ids[row]!r} stands in {source} twice, in rows {seen[ids[row]] + 1} and "
+                f"{row + 1}; keep one of them"
+            )
+        seen[ids[row]] = row
 
 
 def _class_columns(
@@ -184,23 +192,29 @@ def _number(value: Any, row: int, ids: Sequence[str], column: str, source: str) 
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
+        found = f"nothing in column {column!r}" if value is None else f"{column}={value!r}"
         raise ValueError(
-            f"{source}: row {row + 1} ({ids[row]!r}) has {column}={value!r}, expected a finite "
-            "number; correct it, or leave the row out"
+            f"{source}: row {row + 1} ({ids[row]!r}) has {found}, expected a finite number; "
+            "correct it, or take the clip out of the data"
         )
     return number
 
 
 def _check_probabilities(
-    values: Tensor, ids: Sequence[str], names: Sequence[str], task: TaskSpec, source: str
+    values: Tensor,
+    ids: Sequence[str],
+    rows: Sequence[int],
+    names: Sequence[str],
+    task: TaskSpec,
+    source: str,
 ) -> None:
     outside = ((values < 0) | (values > 1)).nonzero()
     if len(outside):
         row, column = outside[0].tolist()
         raise ValueError(
-            f"{source}: row {row + 1} ({ids[row]!r}) has {names[column]}="
-            f"{values[row, column].item():g}, but a probability is from 0 to 1; say kind=logits if "
-            "these are logits"
+            f"{source}: row {rows[row] + 1} ({ids[row]!r}) has {names[column]}="
+            f"{values[row, column].item():g}, but a probability is from 0 to 1; set "
+            "teacher.numbers=logits if these are logits"
         )
     if task.kind == "multilabel" or len(names) == 1:
         return
@@ -208,9 +222,9 @@ def _check_probabilities(
     if len(off):
         row = int(off[0])
         raise ValueError(
-            f"{source}: the probabilities of row {row + 1} ({ids[row]!r}) sum to "
-            f"{values[row].sum().item():g}, expected 1 over {list(names)}; correct the row, or say "
-            "kind=logits if these are logits"
+            f"{source}: the probabilities of row {rows[row] + 1} ({ids[row]!r}) sum to "
+            f"{values[row].sum().item():g}, expected 1 over {list(names)}; correct the row, or set "
+            "teacher.numbers=logits if these are logits"
         )
 
 

@@ -192,3 +192,20 @@ def test_spreads_of_opinions_travel_with_the_labels_and_no_further(make, clips):
     batch = make(known).__getitems__([0, 1])
     assert batch.label_std.isnan().tolist() == [True, False] and batch.label_std[1] == 0.5
     assert batch.public().label_std is None
+
+
+def test_a_numbered_view_shows_the_same_frames_under_every_seed(make):
+    """Its name says nothing of a seed, and answers to it are kept under that name."""
+    first, second = (make(sampling="random_segments", seed=seed, view=1) for seed in (1, 2))
+    everything = list(range(12))
+    equal(first.__getitems__(everything), second.__getitems__(everything))
+    other = make(sampling="random_segments", view=0)
+    assert not torch.equal(
+        other.__getitems__(everything).frames, first.__getitems__(everything).frames
+    )
+    drawn = make(sampling="random_segments", seed=3)
+    drawn.views = 2
+    views = {name[-1]: dataset for name, dataset in (("#0", other), ("#1", first))}
+    for index in everything:
+        batch = drawn[index]
+        assert torch.equal(batch.frames, views[batch.views[0][-1]][index].frames)

@@ -74,7 +74,12 @@ def test_a_replaced_file_changes_the_fingerprint(rows, write_manifest, clip_file
     assert ManifestSource(file, root=clip_files).load().fingerprint == first  # a copy is the same
     with (folder / "clip00.mp4").open("ab") as clip:
         clip.write(b"more")
-    assert ManifestSource(file, root=folder).load().fingerprint != first
+    longer = ManifestSource(file, root=folder).load().fingerprint
+    content = bytearray((clip_files / "clip00.mp4").read_bytes())
+    content[len(content) // 2] ^= 255
+    (folder / "clip00.mp4").write_bytes(content)  # of the same size
+    changed = ManifestSource(file, root=folder).load().fingerprint
+    assert len({first, longer, changed}) == 3
 
 
 def test_columns_that_do_not_exist_are_named_with_those_that_do(load, rows):

@@ -1,6 +1,8 @@
 import dataclasses
 import errno
+import json
 import multiprocessing
+import os
 import shutil
 import time
 
@@ -8,8 +10,10 @@ import pyarrow.dataset
 import pytest
 import torch
 
+from coefvq import config
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_cache import cache as module
+from coefvq.teacher_cache.rows import stored_errors
 from coefvq.types import TeacherOutput
 
 IDS = [f"clip{i}" for i in range(10)]
@@ -125,19 +129,79 @@ def test_no_cache_is_a_sentence(tmp_path):
     (tmp_path / "_identity.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be read"):
         TeacherCache(tmp_path)
+    (tmp_path / "_identity.json").write_text("[]")
+    with pytest.raises(ValueError, match="cannot be read"):
+        TeacherCache(tmp_path)
+
+
+def test_an_identity_that_was_edited_is_refused(cache, outputs):
+    fill(cache, outputs(10))
+    path = cache.folder / "_identity.json"
+    content = json.loads(path.read_text())
+    for parts in ({**content["parts"], "temperature": 4.0}, {"dtype": "float32"}):
+        path.write_text(json.dumps({**content, "parts": parts}))
+        with pytest.raises(ValueError, match="was changed after it was written"):
+            TeacherCache(cache.folder)
+    # Edited with care, it still is not what the rows were written for.
+    parts = {**content["parts"], "temperature": 4.0}
+    edited = {"parts": parts, "fingerprint": CacheIdentity(parts).fingerprint}
+    path.write_text(json.dumps(edited))
+    with pytest.raises(ValueError, match=r"shard-.*\.arrow belongs to another teacher cache"):
+        TeacherCache(cache.folder)
+
+
+def test_a_file_of_another_cache_is_refused(cache, outputs, tmp_path):
+    fill(cache, outputs(10))
+    other = TeacherCache(tmp_path / "other", CacheIdentity({"dtype": "float32", "weights": "x"}))
+    fill(other, outputs(2), parts=((0, 2),), ids=["new1", "new2"])
+    shutil.copy(next(other.folder.glob("*.arrow")), cache.folder)
+    with pytest.raises(ValueError, match=r"belongs to another teacher cache .* move it back"):
+        TeacherCache(cache.folder)
+
+
+def test_a_file_in_place_of_the_folder_is_named_without_bad_advice(cache, outputs):
+    fill(cache, outputs(10))
+    shard = next(cache.folder.glob("*.arrow"))
+    with pytest.raises(ValueError, match=f"is a file, .*; give {cache.folder}, where it lies"):
+        TeacherCache(shard)
+
+
+def test_the_readme_line_opens_a_whole_cache(cache, outputs):
+    output = outputs(10)
+    fill(cache, output)
+    folder = cache.folder
+    frame = pyarrow.dataset.dataset(folder, format="arrow").to_table().to_pandas()
+    assert sorted(frame["id"]) == sorted(IDS)
+    row = frame[frame["id"] == "clip3"].iloc[0]
+    assert torch.equal(torch.tensor(row["logits"]), output.logits[3])
 
 
 def test_half_precision_halves_the_rows_and_says_its_error(tmp_path, outputs):
-    output, sizes = outputs(10), {}
+    output, sizes, errors = outputs(10), {}, {}
     for dtype in ("float16", "float32"):
         cache = TeacherCache(tmp_path / dtype, CacheIdentity({"dtype": dtype}))
         fill(cache, output, parts=((0, 10),))
         sizes[dtype] = cache.lookup(IDS, "v").logits
+        errors[dtype] = TeacherCache(cache.folder).errors()  # also for whoever finds it written
         assert cache.stats().rows == 10 and cache.stats().bytes_per_row > 0
     assert sizes["float16"].dtype == torch.float32
     error = (sizes["float16"] - output.logits).abs().amax(-1)
     assert 0 < error.max() < 2e-3
-    torch.testing.assert_close(module.stored_error(output, torch.float16), error)
+    assert errors["float16"]["logits"] == error.max() and errors["float16"]["features"] > 0
+    assert errors["float32"] == {"logits": 0.0, "features": 0.0}
+    masked = TeacherOutput(torch.tensor([[0.1, -torch.inf]]))
+    assert 0 < stored_errors(masked, torch.float16)["logits"] < 1e-4
+
+
+def test_what_was_in_a_clip_is_kept(cache, outputs, identity):
+    with cache.writing():
+        cache.add(IDS[:4], "v", outputs(4), {name: name.upper() for name in IDS}.__getitem__)
+        cache.flush()
+        cache.add(IDS[4:6], "v", outputs(2))
+    again = TeacherCache(cache.folder, identity)
+    assert again.content("clip2", "v") == "CLIP2"
+    assert again.content("clip5", "v") is None and again.content("clip2", "w") is None
+    assert len(again.lookup(IDS[:6], "v").logits) == 6
 
 
 @pytest.mark.parametrize(
@@ -185,17 +249,28 @@ def test_what_is_finished_stays_when_somebody_stops_us(cache, outputs):
     assert len(cache) == 10
 
 
-def test_a_full_disk_loses_nothing(cache, outputs, identity, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "no space left for .* 4 rows are safe there: free some space and"),
+        (errno.EFBIG, r"no file may become large enough for .* lift the limit \(ulimit -f\) and"),
+    ],
+)
+def test_a_full_disk_loses_nothing(cache, outputs, identity, monkeypatch, number, sentence, capsys):
     output = outputs(10)
     fill(cache, output, parts=((0, 4),))
 
-    def full(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*args, **options):
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_shard", full)
-        with pytest.raises(OSError, match="4 rows are safe there: free some space"):
+        with pytest.raises(OSError, match=sentence):
             fill(cache, output, parts=((4, 10),))
+        with pytest.raises(SystemExit), config.one_sentence():
+            fill(cache, output, parts=((4, 10),))
+    said = capsys.readouterr().err
+    assert said.count("safe there") == 1 and "Errno" not in said and "on the device" not in said
     again = TeacherCache(cache.folder, identity)
     assert len(again) == 4
     fill(again, output)

@@ -84,9 +84,9 @@ def test_rounded_rows_are_normalised():
     ("task", "columns", "message"),
     [
         (BINARY, {"probability": [0.1, math.nan, 0.2]}, r"row 2 \('clip1'\) has probability=nan"),
-        (BINARY, {"probability": [0.1, None, 0.2]}, r"row 2 \('clip1'\) has probability=None"),
+        (BINARY, {"probability": [0.1, None, 0.2]}, r"row 2 \('clip1'\) has nothing in column"),
         (BINARY, {"probability": ["0.1", "0.2", "no"]}, r"row 3 .* has probability='no'"),
-        (BINARY, {"probability": [0.1, 1.5, 0]}, r"row 2 .* has probability=1.5, .*kind=logits"),
+        (BINARY, {"probability": [0.1, 1.5, 0]}, r"row 2 .* has probability=1.5, .*numbers=logits"),
         (BINARY, {"clean": [0.5, 0.5, 0.1], "degraded": [0.5] * 3}, r"row 3 .*sum to 0.6"),
         (MULTICLASS, {"a": [0.5] * 3, "b": [0.5] * 3}, r"lacks the columns \['c'\]"),
         (MULTICLASS, {"a": [0] * 3, "b": [0] * 3, "c": [0] * 3}, r"row 1 .*sum to 0, expected 1"),
@@ -119,7 +119,9 @@ def test_ids_are_checked_as_a_whole():
 
 
 def test_numbers_as_ids_are_text():
-    teacher = TableTeacher.from_columns({"id": [7, 8], "score": [0.5, 0.8]}, BINARY, wanted=["7"])
+    teacher = TableTeacher.from_columns(
+        {"id": [7, 8], "score": [0.5, 0.8]}, BINARY, wanted=["7", "8"]
+    )
     assert ask(teacher, "8").logits.item() == pytest.approx(math.log(4))
 
 
@@ -128,3 +130,25 @@ def test_the_fingerprint_knows_content_not_order():
     turned = TableTeacher.from_columns({"id": CLIPS[::-1], "score": [0.3, 0.2, 0.1]}, BINARY)
     assert first.fingerprint == turned.fingerprint
     assert first.fingerprint != make(score=[0.1, 0.2, 0.31]).fingerprint
+
+
+def test_a_row_that_nobody_asks_about_cannot_stop_a_run():
+    columns = {"id": ["a", "x", "b", "x"], "probability": [0.25, math.nan, 0.75, 7.0]}
+    teacher = TableTeacher.from_columns(columns, BINARY, wanted=["a", "b"])
+    assert len(teacher) == 2
+    with pytest.raises(ValueError, match=r"row 4 \('x'\)|twice, in rows 2 and 4"):
+        TableTeacher.from_columns(columns, BINARY)
+    columns["probability"] = [0.25, 0.5, 7.0, 0.5]
+    with pytest.raises(ValueError, match=r"row 3 \('b'\) has probability=7"):  # as the file counts
+        TableTeacher.from_columns(columns, BINARY, wanted=["a", "b"])
+
+
+def test_no_number_is_told_from_no_value():
+    for value, said in [
+        (None, "has nothing in column 'probability'"),
+        ("NaN", "probability='NaN'"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            TableTeacher.from_columns({"id": ["a"], "probability": [value]}, BINARY)
+    with pytest.raises(ValueError, match="has no row; write one row per clip"):
+        TableTeacher.from_columns({"id": [], "probability": []}, BINARY)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from coefvq.data.content import file_content
 from coefvq.pairs import Pair
 from coefvq.types import Clip, InputSpec, TaskSpec
 
@@ -55,14 +56,15 @@ def clips_of(pairs: Iterable[Pair]) -> list[Clip]:
 
 
 def pairs_fingerprint(
-    manifest: PairManifest, root: str | Path | None = None, *, sizes: bool = False
+    manifest: PairManifest, root: str | Path | None = None, *, contents: bool = False
 ) -> str:
     """Hash what pairs say.
 
     Args:
         manifest: its pairs, task and sub-labels count; its own fingerprint does not.
         root: paths count relative to this folder; without it, only file names count.
-        sizes: count the sizes of the files as well, so that a replaced file is noticed.
+        contents: count what is in the files as well (`coefvq.data.content.file_content`), so that a
+            replaced file is noticed.
 
     Returns:
         32 hex digits, the same for the same pairs in any order.
@@ -70,16 +72,16 @@ def pairs_fingerprint(
 
     def clip_row(clip: Clip) -> list[Any]:
         path = os.path.relpath(clip.path, root) if root is not None else clip.path.name
-        size = clip.path.stat().st_size if sizes and clip.path.is_file() else None
-        return [clip.id, path, size, sorted(clip.text.items())]
+        content = file_content(clip.path) if contents else None
+        return [clip.id, path, content, sorted(clip.text.items())]
 
     rows = [
         [p.id, p.query.id, p.candidate.id, p.label, sorted(p.sub_labels.items()), p.split]
         for p in sorted(manifest.pairs, key=lambda pair: pair.id)
     ]
     clips = [clip_row(c) for c in sorted(clips_of(manifest.pairs), key=lambda clip: clip.id)]
-    content = [manifest.task.to_dict(), manifest.sub_labels, rows, clips]
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+    whole = [manifest.task.to_dict(), manifest.sub_labels, rows, clips]
+    return hashlib.blake2b(json.dumps(whole).encode(), digest_size=16).hexdigest()
 
 
 def summarise_pairs(pairs: Sequence[Pair], sub_labels: Sequence[str]) -> dict[str, Any]:

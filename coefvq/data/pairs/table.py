@@ -141,7 +141,7 @@ class PairTable:
         names = tuple(name for _, name in columns)
         made = PairManifest(tuple(pairs), task, names, "unset")
         base = self.root or file.absolute().parent
-        return dataclasses.replace(made, fingerprint=pairs_fingerprint(made, base, sizes=True))
+        return dataclasses.replace(made, fingerprint=pairs_fingerprint(made, base, contents=True))
 
     def _sub_columns(self, table: Table) -> list[tuple[str, str]]:
         """Columns of sub-labels, and what the sub-labels are called."""
