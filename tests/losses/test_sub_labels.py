@@ -96,7 +96,7 @@ def test_the_module_picks_its_inputs():
     ("changes", "message"),
     [
         ({"sub_labels": LABELS[:, :2]}, r"sub_labels have shape \(5, 2\) .* \(5, 3\)"),
-        ({"sub_label_mask": MASK[0]}, r"sub_label_mask has shape \(3,\)"),
+        ({"sub_label_mask": MASK[0]}, r"sub_label_mask have shape \(3,\)"),
         ({"sub_label_mask": MASK.float()}, "has dtype torch.float32; give bool"),
         ({"sub_labels": LABELS * 2}, "is 2, expected a number from 0 to 1"),
         ({"sub_labels": LABELS * torch.nan}, "is nan, expected"),
