@@ -89,7 +89,7 @@ def normalized_entropy(
     _, teacher, _, _ = _checked(student_logits, teacher_logits, None, task, None)
     if task == "multiclass":
         log_p = teacher.log_softmax(-1).clamp_min_(-IMPOSSIBLE)  # 0 · ∞ becomes 0 · 1e30
-        entropy = -log_p.exp().mul_(log_p).sum(-1)
+        entropy = -teacher.softmax(-1).mul_(log_p).sum(-1)
         entropy = entropy / log_classes(teacher).clamp_min(math.log(2))  # one class is certain
     else:
         yes, no = teacher.sigmoid(), (-teacher).sigmoid()
