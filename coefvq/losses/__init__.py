@@ -6,7 +6,7 @@ Loads torch and the standard library only, so that a loss can be used in anyone'
     loss = cpfd_loss(student_logits, teacher_logits, labels, task="binary", temperature=2.0)
 """
 
-from coefvq.losses import confidence
+from coefvq.losses import confidence, regression_confidence
 from coefvq.losses.attention_transfer import AttentionTransferLoss, attention_transfer_loss
 from coefvq.losses.cka import CKALoss, cka_loss
 from coefvq.losses.confidence import Confidence
@@ -30,7 +30,9 @@ from coefvq.losses.multi_teacher import (
 from coefvq.losses.nkd import NKDLoss, nkd_loss
 from coefvq.losses.pfd import PFDLoss, pfd_loss
 from coefvq.losses.plcc import PLCCLoss, plcc_loss
+from coefvq.losses.quality_answers import LevelAnswerLoss, NumberAnswerLoss, answer_loss
 from coefvq.losses.rkd import RKDLoss, rkd_loss
+from coefvq.losses.score_cpfd import ScoreCPFDLoss, score_cpfd_loss
 from coefvq.losses.score_kd import ScoreKDLoss, score_kd_loss
 from coefvq.losses.similarity_kd import SimilarityKDLoss, similarity_kd_loss
 from coefvq.losses.similarity_preserving import SimilarityPreservingLoss, similarity_preserving_loss
@@ -53,15 +55,18 @@ __all__ = [
     "FidelityRankLoss",
     "GatekeeperLoss",
     "HAPFDLoss",
+    "LevelAnswerLoss",
     "LevelKDLoss",
     "LinearKDLoss",
     "LogitKDLoss",
     "MarginKDLoss",
     "MultiTeacherKDLoss",
     "NKDLoss",
+    "NumberAnswerLoss",
     "PFDLoss",
     "PLCCLoss",
     "RKDLoss",
+    "ScoreCPFDLoss",
     "ScoreKDLoss",
     "SimilarityKDLoss",
     "SimilarityPreservingLoss",
@@ -71,6 +76,7 @@ __all__ = [
     "TokenKDLoss",
     "WSLDLoss",
     "WTTMLoss",
+    "answer_loss",
     "attention_transfer_loss",
     "cka_loss",
     "confidence",
@@ -91,7 +97,9 @@ __all__ = [
     "nkd_loss",
     "pfd_loss",
     "plcc_loss",
+    "regression_confidence",
     "rkd_loss",
+    "score_cpfd_loss",
     "score_kd_loss",
     "similarity_kd_loss",
     "similarity_preserving_loss",

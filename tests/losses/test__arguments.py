@@ -142,6 +142,19 @@ USES = {
         for name in ("rkd_loss", "similarity_preserving_loss", "cka_loss", "contrastive_kd_loss")
     },
     "score_kd_loss": [scored(score_kd_loss, distance=d) for d in ("smooth_l1", "mse", "l1")],
+    "score_cpfd_loss": [
+        lambda t: losses.score_cpfd_loss(student(4), t["one"], t["one"], label_mask=t["mask"]),
+        lambda t: losses.score_cpfd_loss(
+            student(4), t["one"], None, t["weight"], hard_weight="complement",
+        ),
+    ],
+    "answer_loss": [
+        lambda t, target=target: losses.answer_loss(
+            student(4, 5), t["one"].sigmoid(), [0.0, 0.2, 0.4, 0.7, 1.0], target=target,
+            label_mask=t["mask"],
+        )
+        for target in ("linear", "nearest")
+    ],
     "similarity_kd_loss": [scored(similarity_kd_loss)],
     "margin_kd_loss": [
         scored(margin_kd_loss),

@@ -20,6 +20,7 @@ WITH = {
     ("linear_kd_loss", "beta"): {"direction": "jsd"},
     ("ha_pfd_loss", "feature_weight"): "features",
 }
+SCORED = {"answer_loss", "score_cpfd_loss"}
 # Over pairs or classes of the batch: a sum over samples is refused.
 ONE_NUMBER = {"cka_loss", "dist_loss", "plcc_loss", "rkd_loss", "similarity_preserving_loss"}
 
@@ -48,6 +49,10 @@ def inputs(name):
         given["sub_labels"] = (torch.arange(B * C).reshape(B, C) % 3 == 0).double()
     if "labels" in wanted:
         given["labels"] = torch.arange(B) % C
+    if name in SCORED:
+        given["labels"] = given["labels"].double()
+    if "values" in wanted:
+        given["values"] = torch.arange(C)
     if "task" in wanted:
         given["task"] = "multiclass"
     return given
