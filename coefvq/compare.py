@@ -151,12 +151,15 @@ def _run_group(jobs: Sequence[Job], threads: int | None) -> list[tuple[Job, dict
 def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]]]:
     """Run everything, write `table.md`, `table.csv` and `table.json` into `cfg.out`.
 
+    Runs that fitted a cascade also give `cascades.md` and `cascades.csv`: every budget over seeds.
+
     Returns:
         The reports, each with its `label`, and the runs that failed with the reason.
 
     Raises:
         ValueError: if a row makes no config, or no run succeeded.
     """
+    from coefvq.evaluation.budget_table import budget_table
     from coefvq.evaluation.table import comparison_table
 
     if not isinstance(cfg.jobs, int) or cfg.jobs < 1:
@@ -185,7 +188,11 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
     )
     table.write(Path(cfg.out))
     Console().print(table.to_markdown(), markup=False)
-    print(f"written: {Path(cfg.out) / 'table.md'}, table.csv, table.json")
+    written = [Path(cfg.out) / "table.md", "table.csv", "table.json"]
+    if cascades := budget_table(reports):
+        written += [path.name for path in cascades.write(cfg.out)]
+        Console().print(cascades.to_markdown(), markup=False)
+    print(f"written: {', '.join(map(str, written))}")
     return reports, failures
 
 
