@@ -5,11 +5,10 @@ A quality model also compares two files: `compare=a.mp4,b.mp4`.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import pandas
@@ -21,7 +20,11 @@ from rich.progress import track
 from coefvq import config
 from coefvq.prediction_parts import PART, Parts, check_out
 from coefvq.score_columns import calibration_of, score_columns, shown_lines
-from coefvq.types import Clip, InputSpec, TaskSpec
+from coefvq.types import Clip
+
+if TYPE_CHECKING:
+    from coefvq.evaluation.score_calibration import ScoreCalibration
+    from coefvq.served_model import ServedModel
 
 
 def predict(
@@ -35,10 +38,11 @@ def predict(
     device: str = "auto",
     on_bad_clip: str = "skip",
 ) -> pandas.DataFrame:
-    """Score clips with an exported student and write one row per clip.
+    """Score clips with a saved model and write one row per clip.
 
     Args:
-        model: a folder written by a run (`runs/…/student`).
+        model: a folder written by a run (`runs/…/student`), or of a teacher that reads only what
+            exists when a clip is served.
         clips: a folder (every video file below it; they have no text), or a manifest with the
             columns id, path and the model's text fields.
         out: a Parquet file. Parts are kept in `<out>.parts` until all clips are done, so a killed
@@ -57,10 +61,9 @@ def predict(
         ValueError: if there is nothing to score, `out` exists, or a clip cannot be read.
     """
     from coefvq.data.clip_list import list_clips
-    from coefvq.data.reader import ClipReader
-    from coefvq.data.text import load_tokenizer
     from coefvq.modules.pretrained import load_metadata
-    from coefvq.students.load import load_student, takes_pairs
+    from coefvq.served_model import load_served
+    from coefvq.students.load import takes_pairs
 
     if takes_pairs(model):
         raise ValueError(
@@ -72,16 +75,10 @@ def predict(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     check_out(out, overwrite)
-    student = load_student(model).eval()
-    metadata = load_metadata(model)
-    task = TaskSpec(**metadata["task"])
-    inputs = InputSpec(**metadata["inputs"])
-    reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)
-    found = list_clips(clips, root=root, text=inputs.text_fields)
-    target = torch.device(pick_device(device))
-    student.to(target)
-    weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
-    parts = Parts(out, weights, found, overwrite=overwrite)
+    served = load_served(model).to(torch.device(pick_device(device)))
+    calibration = calibration_of(load_metadata(model))
+    found = list_clips(clips, root=root, text=served.inputs.text_fields)
+    parts = Parts(out, served.fingerprint, found, overwrite=overwrite)
     todo = [clip for clip in found if clip.id not in parts.done]
     chunks = [todo[i : i + PART] for i in range(0, len(todo), PART)]
     console = Console(stderr=True)
@@ -89,27 +86,25 @@ def predict(
         rows: list[dict[str, Any]] = []
         batches = [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
         for some in track(batches, description="clips", console=console):
-            rows.extend(_score(some, reader, student, task, metadata, target, on_bad_clip))
+            rows.extend(_score(some, served, calibration, on_bad_clip))
         parts.add(pandas.DataFrame(rows))
     # Without a readable clip there would be no score columns, or they would come last.
+    task = served.task
     width = (0,) if task.num_outputs == 1 else (0, task.num_outputs)
-    names = score_columns(torch.zeros(width), task, metadata["threshold"], calibration_of(metadata))
+    names = score_columns(torch.zeros(width), task, served.threshold, calibration)
     return parts.finish(["id", "path", *names, "problem"])
 
 
 def _score(
     clips: Sequence[Clip],
-    reader: Any,
-    student: torch.nn.Module,
-    task: TaskSpec,
-    metadata: dict[str, Any],
-    device: torch.device,
+    served: ServedModel,
+    calibration: ScoreCalibration | None,
     on_bad_clip: str,
 ) -> Iterator[dict[str, Any]]:
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import collate
 
-    samples, problems = [], {}
+    reader, samples, problems = served.reader(), [], {}
     for clip in clips:
         try:
             samples.append(reader.read(clip))
@@ -122,9 +117,8 @@ def _score(
             problems[clip.id] = str(error)
     columns: dict[str, list] = {}
     if samples:
-        with torch.no_grad():
-            logits = student(collate(samples).to(device).public()).logits.float().cpu()
-        columns = score_columns(logits, task, metadata["threshold"], calibration_of(metadata))
+        logits = served.logits(collate(samples))
+        columns = score_columns(logits, served.task, served.threshold, calibration)
     place = {sample.id: i for i, sample in enumerate(samples)}
     for clip in clips:
         values = {k: v[place[clip.id]] for k, v in columns.items()} if clip.id in place else {}

@@ -27,7 +27,8 @@ def score_columns(
     Args:
         logits: (N,), (N, C) or (N, L), see `TaskSpec`.
         task: what they mean.
-        threshold: chosen on validation clips: a number for binary, L numbers for multilabel.
+        threshold: chosen on validation clips: a number for binary, L numbers for multilabel. None,
+            as in a teacher's folder: 0.5.
         calibration: gives the scores of a regression a unit.
 
     Returns:
@@ -48,6 +49,8 @@ def score_columns(
             "level": calibration.words(raw),
             "label_score": calibration.label_scale(raw).tolist(),
         }
+    if threshold is None:
+        threshold = 0.5
     if task.kind == "binary":
         p = logits.sigmoid()
         names = [task.classes[int(x >= threshold)] for x in p]

@@ -279,6 +279,20 @@ def test_students_of_other_tasks_are_served(small, root, tmp_path, task, columns
         assert set(table["prediction"]) <= set(classes)
 
 
+def test_a_teacher_that_can_be_served_scores_clips_too(finished_cascade, manifest, root, tmp_path):
+    """It knows no threshold of its own: one half."""
+    teacher = json.loads((finished_cascade / "report.json").read_text())["paths"]["teacher"]
+    table = score(teacher, manifest, tmp_path / "s.parquet", root=root)
+    classes = load_metadata(teacher)["task"]["classes"]
+    assert list(table["prediction"] == classes[1]) == list(table["probability"] >= 0.5)
+
+
+def test_a_teacher_that_needs_privileged_features_cannot(finished_run, folder, tmp_path):
+    teacher = json.loads((finished_run / "report.json").read_text())["paths"]["teacher"]
+    with pytest.raises(ValueError, match=r"DFXVLM.*privileged features"):
+        score(teacher, folder, tmp_path / "s.parquet")
+
+
 def test_from_the_command_line(model, folder, tmp_path):
     command = [sys.executable, "-m", "coefvq.predict", f"model={model}", f"clips={folder}"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
