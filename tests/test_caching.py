@@ -132,7 +132,7 @@ write_outputs(Slow(), [Clips(90, "a"), Clips({few}, "b")], cache, trainer, batch
 """
 
 
-def script(tmp_path, folder, pause=0.0, devices=1, strategy="auto", flush=0.0, few=30):
+def script(tmp_path, folder, pause=0.0, devices=1, strategy="auto", flush=0.15, few=30):
     path = tmp_path / "write.py"
     path.write_text(
         SCRIPT.format(

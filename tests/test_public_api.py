@@ -7,6 +7,7 @@ from the root of the repository, and look at its diff:
 """
 
 import ast
+import functools
 import importlib
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def names_of(path: Path) -> list[str]:
     return []
 
 
+@functools.cache
 def public() -> dict[str, list[str]]:
     """Public names by module; a module with a leading underscore has none."""
     found = {}
