@@ -36,8 +36,8 @@ def cache_teacher(cfg: DictConfig, say: Callable[..., None]) -> dict[str, Any] |
     from coefvq.prepare import prepared_data
     from coefvq.runs import rank
     from coefvq.scoring import metrics_of
-    from coefvq.teacher_supply import open_teacher
-    from coefvq.teacher_words import check_teacher_words
+    from coefvq.teacher_supply.opening import open_teacher
+    from coefvq.teacher_supply.words import check_teacher_words
 
     engine.quiet()
     config.validate(cfg)

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from coefvq import config
 from coefvq.data.processes import start_worker
 from coefvq.runs import RunFolder, differing_keys
-from coefvq.teacher_words import check_teacher_words
+from coefvq.teacher_supply.words import check_teacher_words
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def evaluate(
     from coefvq.runs import RunFolder
     from coefvq.scoring import metrics_of, vqa_protocol
     from coefvq.students.load import load_student
-    from coefvq.teacher_training import get_teacher
+    from coefvq.teacher_supply.training import get_teacher
     from coefvq.teachers.calibrated import CalibratedTeacher, Calibration
     from coefvq.teachers.frozen import FrozenTeacher
 

@@ -45,17 +45,17 @@ def fit_and_save(
         device: that cost is measured on.
 
     Returns:
-        `coefvq.cascade_report.cascade_figures`, with the latencies of single clips.
+        `coefvq.cascade.report.cascade_figures`, with the latencies of single clips.
 
     Raises:
         ValueError: what the fit refuses, in one sentence.
     """
     from coefvq.cascade.fitting import fit_policy
-    from coefvq.cascade_cost import latencies, measure_cost
-    from coefvq.cascade_folder import load_cascade, save_cascade
-    from coefvq.cascade_report import cascade_figures, labelled
+    from coefvq.cascade.report import cascade_figures, labelled
     from coefvq.evaluation.cascade_page import write_cascade
-    from coefvq.served_model import model_fingerprint
+    from coefvq.serving.cascade_cost import latencies, measure_cost
+    from coefvq.serving.cascade_folder import load_cascade, save_cascade
+    from coefvq.serving.served_model import model_fingerprint
 
     words: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
     if all(words[rule] is None for rule in RULES):
@@ -93,10 +93,9 @@ def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
     import torch
 
     from coefvq import engine
-    from coefvq.cascade_folder import is_cascade
     from coefvq.evaluation.collect import collect
-    from coefvq.predict import pick_device
-    from coefvq.served_model import load_served
+    from coefvq.serving.cascade_folder import is_cascade
+    from coefvq.serving.served_model import load_served, pick_device
 
     out = Path(cfg.out or Path(cfg.light).absolute().parent / "cascade")
     if is_cascade(out) and not cfg.overwrite:

@@ -25,16 +25,16 @@ from coefvq.evaluation.collect import Predictions
 from coefvq.evaluation.plots import write_plots
 from coefvq.evaluation.report import terminal_table, versions, write_report
 from coefvq.fit_cascade import fit_and_save
-from coefvq.memory import estimate_memory
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
 from coefvq.schedules import read_schedules
 from coefvq.scoring import score, undefined_notes_of
 from coefvq.student_start import start_student
-from coefvq.teacher_outputs import TeacherSupply
-from coefvq.teacher_supply import open_teacher
-from coefvq.teacher_words import check_teacher_words
+from coefvq.teacher_supply.memory import estimate_memory
+from coefvq.teacher_supply.opening import open_teacher
+from coefvq.teacher_supply.outputs import TeacherSupply
+from coefvq.teacher_supply.words import check_teacher_words
 
 console = Console(stderr=True, highlight=False)
 

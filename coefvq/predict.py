@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import track
 
 from coefvq import config
-from coefvq.prediction_parts import PART, Parts, check_out
-from coefvq.score_columns import calibration_of, score_columns, shown_lines
+from coefvq.serving.prediction_parts import PART, Parts, check_out
+from coefvq.serving.score_columns import calibration_of, score_columns, shown_lines
 from coefvq.types import Clip
 
 if TYPE_CHECKING:
     from coefvq.evaluation.score_calibration import ScoreCalibration
-    from coefvq.served_model import ServedModel
+    from coefvq.serving.served_model import ServedModel
 
 
 def predict(
@@ -62,7 +62,7 @@ def predict(
     """
     from coefvq.data.clip_list import list_clips
     from coefvq.modules.pretrained import load_metadata
-    from coefvq.served_model import load_served
+    from coefvq.serving.served_model import load_served, pick_device
     from coefvq.students.load import takes_pairs
 
     if takes_pairs(model):
@@ -126,21 +126,9 @@ def _score(
         yield {"id": clip.id, "path": str(clip.path), **values, "problem": problem}
 
 
-def pick_device(name: str) -> str:
-    """`auto` becomes cuda where there is one.
-
-    Raises:
-        ValueError: cuda is asked for and not there.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={name}, but no CUDA device is here; use device=cpu")
-    return name
-
-
 def _pair_line(cfg: DictConfig) -> str:
-    from coefvq.predict_pair import judge_pair
+    from coefvq.serving.predict_pair import judge_pair
+    from coefvq.serving.served_model import pick_device
 
     if cfg.query is None or cfg.candidate is None or cfg.clips is not None:
         raise ValueError("a pair is query= and candidate=, two video files, without clips=")
@@ -150,8 +138,8 @@ def _pair_line(cfg: DictConfig) -> str:
 
 
 def _table(words: dict[str, Any], audit: float, audit_seed: int) -> pandas.DataFrame:
-    from coefvq.cascade_folder import is_cascade
-    from coefvq.predict_cascade import predict_cascade
+    from coefvq.serving.cascade_folder import is_cascade
+    from coefvq.serving.predict_cascade import predict_cascade
 
     model, clips = words.pop("model"), words.pop("clips")
     if is_cascade(model):
@@ -182,7 +170,8 @@ def _main(cfg: DictConfig) -> None:
             print(_pair_line(cfg))
             return
         if words.pop("compare") is not None:
-            from coefvq.predict_compare import compare_files
+            from coefvq.serving.predict_compare import compare_files
+            from coefvq.serving.served_model import pick_device
 
             if cfg.clips is not None:
                 raise ValueError("give compare=, two video files, or clips=, not both")

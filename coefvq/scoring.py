@@ -21,7 +21,7 @@ from coefvq.evaluation.quality_splits import Spread, metrics_by_group, metrics_o
 from coefvq.evaluation.score_calibration import calibrate_scores
 from coefvq.evaluation.scores import checked
 from coefvq.evaluation.threshold import choose_threshold
-from coefvq.teacher_outputs import TeacherSupply
+from coefvq.teacher_supply.outputs import TeacherSupply
 from coefvq.types import TaskSpec
 
 

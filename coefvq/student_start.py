@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 
 from coefvq import engine
-from coefvq.teacher_training import get_teacher
+from coefvq.teacher_supply.training import get_teacher
 
 
 def start_student(cfg: DictConfig, data: Any, say: Callable[..., None]) -> nn.Module:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from coefvq import config
 from coefvq.runs import default_run_dir, rank
-from coefvq.teacher_words import check_teacher_words
+from coefvq.teacher_supply.words import check_teacher_words
 
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="train")

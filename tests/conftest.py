@@ -115,7 +115,7 @@ def changed_cascade(finished_cascade, tmp_path):
     import itertools
 
     from coefvq.cascade.policy import Policy
-    from coefvq.cascade_folder import load_cascade, save_cascade
+    from coefvq.serving.cascade_folder import load_cascade, save_cascade
 
     given = finished_cascade / "cascade"
     number = itertools.count()

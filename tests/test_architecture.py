@@ -24,11 +24,17 @@ ALLOWED = {
     "files": set(),
     "evaluation": {"types", "files", "evaluation"},
     "cascade": {"types", "files", "evaluation", "cascade"},
+    "serving": {"types", "pairs", "files", "modules", "students", "teachers", "data", "evaluation",
+                "cascade", "serving"},
     "optim": set(),
     "callbacks": {"types"},
     "config": {"losses"},
     "distiller": {"types", "objective", "optim", "evaluation"},
-}
+    "engine": {"callbacks", "progress"},
+    "teacher_supply": {"types", "files", "modules", "losses", "objective", "teachers", "data",
+                       "teacher_cache", "evaluation", "distiller", "engine", "config", "runs",
+                       "clip_features", "teacher_supply"},
+}  # fmt: skip
 # What each room must not import from outside.
 FORBIDDEN = {
     "losses": {"lightning", "hydra", "omegaconf", "transformers", "numpy", "pandas", "wandb"},

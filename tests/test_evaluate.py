@@ -35,7 +35,7 @@ def test_the_validation_split(finished_run):
 
 
 def test_other_data_are_read_by_the_runs_own_models(finished_run, monkeypatch):
-    monkeypatch.setattr("coefvq.teacher_training.train_teacher", None)  # must not be needed
+    monkeypatch.setattr("coefvq.teacher_supply.training.train_teacher", None)  # must not be needed
     report = report_of(finished_run)
     found = evaluate_run(finished_run, overrides=["data.split_seed=5", "data.test=20"])
     assert found["data_fingerprint"] != report["data_fingerprint"]

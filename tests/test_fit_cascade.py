@@ -7,9 +7,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 from coefvq import config, fit_cascade, pipeline
 from coefvq.cascade.policy import Policy
-from coefvq.cascade_folder import load_cascade
 from coefvq.fit_cascade import RULES, SETTINGS
 from coefvq.fit_cascade import fit_cascade as fit
+from coefvq.serving.cascade_folder import load_cascade
 
 DATA = ("data.labelled=24", "data.unlabelled=8", "data.val=16", "data.test=16", "device=cpu")
 

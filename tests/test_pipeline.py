@@ -72,7 +72,7 @@ def test_every_task_is_one_word(task, tmp_path, run):
 
 def test_a_live_teacher_that_cannot_fit_is_refused_before_training(tmp_path, run, monkeypatch):
     run(tmp_path / "a", "+recipe=cpfd", "seed=7", "teacher.cache=off")
-    monkeypatch.setattr("coefvq.memory.free_memory", lambda device: 1000)
+    monkeypatch.setattr("coefvq.teacher_supply.memory.free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=r"student does not fit, with .*has 0\.00 GB free\)"):
         run(tmp_path / "b", "+recipe=cpfd", "seed=7", "teacher.cache=off")
     run(tmp_path / "c", "+recipe=cpfd", "seed=7")  # one that is not in memory

@@ -9,11 +9,12 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from coefvq import engine, pipeline, predict, prediction_parts
+from coefvq import engine, pipeline, predict
 from coefvq.evaluation.collect import collect
 from coefvq.modules.pretrained import load_metadata
 from coefvq.predict import score_columns
 from coefvq.prepare import prepared_data
+from coefvq.serving import prediction_parts
 from coefvq.students.load import load_student
 from coefvq.types import TaskSpec
 

@@ -2,7 +2,7 @@ import pytest
 
 from coefvq import engine
 from coefvq.prepare import prepared_data, tokenizer_of
-from coefvq.teacher_training import get_teacher
+from coefvq.teacher_supply.training import get_teacher
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from coefvq import pipeline, predict
 from coefvq.evaluate import evaluate
-from coefvq.predict_compare import compare_files
 from coefvq.scoring import vqa_lines
+from coefvq.serving.predict_compare import compare_files
 
 WORDS = ("+recipe=blind_quality", "data.val=24", "data.num_frames=2")
 

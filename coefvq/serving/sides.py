@@ -14,11 +14,11 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from coefvq.cascade_folder import load_half
-from coefvq.cascade_inference import Passed, pass_light
 from coefvq.data.reader import ClipReader, Sample, collate
-from coefvq.predict_cascade import answer_row
-from coefvq.served_model import reads_alike
+from coefvq.serving.cascade_folder import load_half
+from coefvq.serving.cascade_inference import Passed, pass_light
+from coefvq.serving.predict_cascade import answer_row
+from coefvq.serving.served_model import reads_alike
 from coefvq.serving.uploads import Limits, Refused, Upload, check_clip, clip_of, refusing
 
 _NOT_FOR_ONE = ("id", "path", "audited", "audit_probability", "problem")
@@ -46,7 +46,7 @@ class LightSide:
         device: for the model.
 
     Raises:
-        ValueError: see `coefvq.cascade_folder.load_half`.
+        ValueError: see `coefvq.serving.cascade_folder.load_half`.
     """
 
     def __init__(self, cascade: str | Path, limits: Limits, device: str = "cpu") -> None:
@@ -88,7 +88,7 @@ class LightSide:
             heavy: what `HeavySide` said, where it was asked.
 
         Returns:
-            The columns of `coefvq.predict_cascade.predict_cascade`: route, reason, scores,
+            The columns of `coefvq.serving.predict_cascade.predict_cascade`: route, reason, scores,
             prediction, uncertainty, and seconds of work (waiting in a queue is not in them).
 
         Raises:
@@ -113,7 +113,7 @@ class HeavySide:
         device: for the model.
 
     Raises:
-        ValueError: see `coefvq.cascade_folder.load_half`.
+        ValueError: see `coefvq.serving.cascade_folder.load_half`.
     """
 
     def __init__(self, cascade: str | Path, device: str = "cpu") -> None:

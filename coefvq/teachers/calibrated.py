@@ -66,7 +66,7 @@ class CalibratedTeacher:
 
     Args:
         teacher: the one that the calibration was fitted for.
-        calibration: from `coefvq.teacher_calibration.fit_calibration`.
+        calibration: from `coefvq.teacher_supply.calibration.fit_calibration`.
     """
 
     def __init__(self, teacher: Teacher, calibration: Calibration) -> None:

@@ -16,7 +16,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from coefvq import engine
-from coefvq.caching import write_outputs
 from coefvq.compare import Job, compose
 from coefvq.data.loading import as_is
 from coefvq.losses import CPFDLoss, SupervisedLoss
@@ -24,6 +23,7 @@ from coefvq.objective import Objective
 from coefvq.optim import parameter_groups
 from coefvq.prepare import prepared_data
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
+from coefvq.teacher_supply.caching import write_outputs
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.frozen import FrozenTeacher
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from coefvq.cascade.policy import Policy
-from coefvq.cascade_folder import load_cascade, save_cascade
-from coefvq.cascade_inference import answer_clips
+from coefvq.serving.cascade_folder import load_cascade, save_cascade
+from coefvq.serving.cascade_inference import answer_clips
 from coefvq.types import Clip
 
 APPS = Path(__file__).resolve().parents[2] / "recipes" / "serving"

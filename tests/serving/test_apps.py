@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from coefvq.cascade_folder import load_cascade
-from coefvq.cascade_inference import answer_clips
-from coefvq.predict_cascade import answer_row
+from coefvq.serving.cascade_folder import load_cascade
+from coefvq.serving.cascade_inference import answer_clips
+from coefvq.serving.predict_cascade import answer_row
 
 pytestmark = pytest.mark.slow
 

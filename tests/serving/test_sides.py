@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from coefvq import cascade_folder
-from coefvq.cascade_folder import load_cascade, load_half
-from coefvq.cascade_inference import answer_clips
 from coefvq.data import reader
-from coefvq.predict_cascade import answer_row
+from coefvq.serving import cascade_folder
+from coefvq.serving.cascade_folder import load_cascade, load_half
+from coefvq.serving.cascade_inference import answer_clips
+from coefvq.serving.predict_cascade import answer_row
 from coefvq.serving.sides import HeavySide, LightSide, _pack_upload
 from coefvq.serving.uploads import Limits, Refused, Upload
 

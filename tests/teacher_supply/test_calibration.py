@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
-from coefvq.teacher_calibration import (
+from coefvq.teacher_supply.calibration import (
     CALIBRATION,
     COLDEST,
     HOTTEST,

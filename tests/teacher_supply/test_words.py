@@ -5,7 +5,7 @@ import pytest
 import coefvq.losses
 from coefvq import config, pipeline
 from coefvq.cache_teacher import cache_teacher
-from coefvq.teacher_words import _FEATURE_LOSSES, check_teacher_task, check_teacher_words
+from coefvq.teacher_supply.words import _FEATURE_LOSSES, check_teacher_task, check_teacher_words
 from coefvq.types import TaskSpec
 
 RANDOM = "data.train_sampling=random_segments"

@@ -76,6 +76,19 @@ class ServedModel:
         return answer.float().cpu()
 
 
+def pick_device(name: str) -> str:
+    """`auto` becomes cuda where there is one.
+
+    Raises:
+        ValueError: cuda is asked for and not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device={name}, but no CUDA device is here; use device=cpu")
+    return name
+
+
 def model_fingerprint(folder: str | Path) -> str:
     """Hash of a saved model's config and weights, the adapters' included: 16 hexadecimal digits.
 
@@ -162,6 +175,7 @@ __all__ = [
     "ServedModel",
     "load_served",
     "model_fingerprint",
+    "pick_device",
     "read_interface",
     "reads_alike",
 ]

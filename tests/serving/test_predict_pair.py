@@ -6,7 +6,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from coefvq import pipeline, predict
-from coefvq.predict_pair import judge_pair
+from coefvq.serving.predict_pair import judge_pair
 
 PAIRS = ("data.labelled=8", "data.unlabelled=8", "data.val=8", "data.test=8")
 

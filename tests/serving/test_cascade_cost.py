@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from coefvq import cascade_cost
-from coefvq.cascade_cost import latencies, measure_cost
-from coefvq.cascade_folder import load_cascade
 from coefvq.data import reader
+from coefvq.serving import cascade_cost
+from coefvq.serving.cascade_cost import latencies, measure_cost
+from coefvq.serving.cascade_folder import load_cascade
 
 
 @pytest.fixture

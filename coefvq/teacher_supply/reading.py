@@ -9,11 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from coefvq.caching import fixed_view
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
-from coefvq.teacher_calibration import stored_calibration
-from coefvq.teacher_clips import about_data, contents_of
-from coefvq.teacher_outputs import Say, TeacherSupply, data_parts, views_to_cache
+from coefvq.teacher_supply.caching import fixed_view
+from coefvq.teacher_supply.calibration import stored_calibration
+from coefvq.teacher_supply.clips import about_data, contents_of
+from coefvq.teacher_supply.outputs import Say, TeacherSupply, data_parts, views_to_cache
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import CalibratedTeacher
 

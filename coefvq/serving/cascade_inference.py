@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from coefvq.cascade.policy import Policy
-from coefvq.cascade_folder import Cascade
 from coefvq.data.reader import Sample, UnreadableClip, collate
-from coefvq.served_model import ServedModel
+from coefvq.serving.cascade_folder import Cascade
+from coefvq.serving.served_model import ServedModel
 from coefvq.types import Clip
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from coefvq.cascade.policy import Policy
-from coefvq.cascade_folder import is_cascade, load_cascade, save_cascade
 from coefvq.modules.pretrained import load_metadata
+from coefvq.serving.cascade_folder import is_cascade, load_cascade, save_cascade
 from coefvq.students.load import load_student
 
 

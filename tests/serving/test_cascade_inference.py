@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from coefvq.cascade_folder import load_cascade
-from coefvq.cascade_inference import (
+from coefvq.data import reader
+from coefvq.serving.cascade_folder import load_cascade
+from coefvq.serving.cascade_inference import (
     Answer,
     answer_clips,
     check_options,
@@ -15,7 +16,6 @@ from coefvq.cascade_inference import (
     pass_light,
     probability_of,
 )
-from coefvq.data import reader
 from coefvq.types import Clip
 
 

@@ -8,7 +8,7 @@ from coefvq import engine, pipeline
 from coefvq.cache_teacher import cache_teacher
 from coefvq.prepare import prepared_data
 from coefvq.teacher_cache import TeacherCache
-from coefvq.teacher_supply import open_teacher
+from coefvq.teacher_supply.opening import open_teacher
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.frozen import FrozenTeacher
 
@@ -98,7 +98,7 @@ def test_another_weight_of_the_sweep_pays_no_teacher(small, tmp_path, monkeypatc
 
 def test_a_run_without_the_teacher_in_memory(small, opened, tmp_path, monkeypatch):
     first, _, _ = opened("seed=33")
-    monkeypatch.setattr("coefvq.teacher_supply.get_teacher", None)
+    monkeypatch.setattr("coefvq.teacher_supply.opening.get_teacher", None)
     words = ("+recipe=cpfd", "seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
     report = pipeline.run(small(*words, folder=tmp_path / "cached"), show=False)
     assert report["teacher_name"] == "df_xvlm"
@@ -138,7 +138,7 @@ def test_a_part_of_the_data_reads_the_cache_of_the_whole(opened):
 
 def test_other_versions_are_said_and_not_refused(opened, monkeypatch):
     first, _, _ = opened("seed=33")
-    monkeypatch.setattr("coefvq.teacher_reading.version", lambda name: "1.2.3")
+    monkeypatch.setattr("coefvq.teacher_supply.reading.version", lambda name: "1.2.3")
     _, _, said = opened("seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
     assert any("computed with torch" in line and "(here 1.2.3)" in line for line in said)
 
@@ -274,7 +274,7 @@ def test_several_teachers_are_mixed(opened):
 
 
 def test_a_teacher_near_chance_stops_the_run(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("coefvq.preflight.MIN_LABELS", 8)
+    monkeypatch.setattr("coefvq.teacher_supply.preflight.MIN_LABELS", 8)
     words = ("seed=38", "data.val=40")
     _, data, _ = opened(*words)
     ids = [name for split in ("train", "val", "test") for name in data.whole_split(split).ids]

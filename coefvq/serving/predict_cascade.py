@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from coefvq.cascade.policy import Policy
-from coefvq.cascade_folder import POLICY, Cascade, load_cascade
-from coefvq.cascade_inference import Answer, answer_clips, check_options, probability_of
 from coefvq.data.clip_list import list_clips
-from coefvq.predict import pick_device
-from coefvq.prediction_parts import PART, Parts, check_out
-from coefvq.score_columns import score_columns
+from coefvq.serving.cascade_folder import POLICY, Cascade, load_cascade
+from coefvq.serving.cascade_inference import Answer, answer_clips, check_options, probability_of
+from coefvq.serving.prediction_parts import PART, Parts, check_out
+from coefvq.serving.score_columns import score_columns
+from coefvq.serving.served_model import pick_device
 from coefvq.types import TaskSpec
 
 
@@ -51,7 +51,7 @@ def predict_cascade(
 
     Returns:
         Columns id, path, route (`light` or `heavy`), reason, the final scores (see
-        `coefvq.score_columns`), the same of the light and, where it was asked, of the heavy
+        `coefvq.serving.score_columns`), the same of the light and, where it was asked, of the heavy
         model uncalibrated with a prefix, uncertainty, audited, audit_probability, seconds, problem.
 
     Raises:

@@ -13,16 +13,16 @@ from coefvq.clip_features import clip_features
 from coefvq.data.folds import fold_of, folds_fingerprint
 from coefvq.data.splits import SPLITS
 from coefvq.evaluation.collect import collect
-from coefvq.memory_ahead import estimate_ahead
-from coefvq.preflight import preflight
 from coefvq.runs import rank
-from coefvq.teacher_calibration import fit_calibration, store_calibration
-from coefvq.teacher_members import member_config, member_words, weighting_word
-from coefvq.teacher_outputs import Say, TeacherSupply, keep_answers
-from coefvq.teacher_reading import from_cache
-from coefvq.teacher_table import open_table
-from coefvq.teacher_training import get_teacher
-from coefvq.teacher_words import check_teacher_task, check_teacher_words
+from coefvq.teacher_supply.calibration import fit_calibration, store_calibration
+from coefvq.teacher_supply.members import member_config, member_words, weighting_word
+from coefvq.teacher_supply.memory_ahead import estimate_ahead
+from coefvq.teacher_supply.outputs import Say, TeacherSupply, keep_answers
+from coefvq.teacher_supply.preflight import preflight
+from coefvq.teacher_supply.reading import from_cache
+from coefvq.teacher_supply.table import open_table
+from coefvq.teacher_supply.training import get_teacher
+from coefvq.teacher_supply.words import check_teacher_task, check_teacher_words
 from coefvq.teachers.calibrated import CalibratedTeacher
 from coefvq.teachers.ensemble import EnsembleTeacher
 from coefvq.teachers.frozen import FrozenTeacher

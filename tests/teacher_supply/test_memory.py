@@ -20,9 +20,9 @@ import torch
 from small_models import FRAMES, random_batch, small_swin, small_trunk
 from torch import nn
 
-from coefvq import memory
-from coefvq.memory import MemoryEstimate, estimate_memory, free_memory
 from coefvq.students.xvlm import XVLMStudent
+from coefvq.teacher_supply import memory
+from coefvq.teacher_supply.memory import MemoryEstimate, estimate_memory, free_memory
 from coefvq.teachers.df_xvlm import DFXVLM
 from coefvq.types import StudentOutput, TeacherOutput
 

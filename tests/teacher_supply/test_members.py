@@ -1,6 +1,6 @@
 from omegaconf import OmegaConf
 
-from coefvq.teacher_members import member_config, member_words, weighting_word
+from coefvq.teacher_supply.members import member_config, member_words, weighting_word
 
 
 def test_one_word_is_one_member_and_papers_names_are_known():

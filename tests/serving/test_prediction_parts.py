@@ -1,7 +1,7 @@
 import pandas
 import pytest
 
-from coefvq.prediction_parts import Parts, check_out, write_table
+from coefvq.serving.prediction_parts import Parts, check_out, write_table
 from coefvq.types import Clip
 
 

@@ -9,11 +9,12 @@ import pandas
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from coefvq import predict, predict_cascade, prediction_parts
+from coefvq import predict
 from coefvq.cascade.calibrators import no_calibration
 from coefvq.cascade.policy import Policy
-from coefvq.cascade_inference import Answer, in_audit
-from coefvq.predict_cascade import answer_row
+from coefvq.serving import predict_cascade, prediction_parts
+from coefvq.serving.cascade_inference import Answer, in_audit
+from coefvq.serving.predict_cascade import answer_row
 from coefvq.types import Clip, TaskSpec
 
 COLUMNS = ["id", "path", "route", "reason", "probability", "prediction", "light_probability",

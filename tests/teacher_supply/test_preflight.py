@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from coefvq.preflight import MIN_LABELS, Preflight, preflight
+from coefvq.teacher_supply.preflight import MIN_LABELS, Preflight, preflight
 from coefvq.types import TaskSpec
 
 BINARY = TaskSpec("degraded", "binary", ("clean", "degraded"))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from coefvq.cascade.cost import Cost
-from coefvq.cascade_folder import Cascade
 from coefvq.data.reader import collate
+from coefvq.serving.cascade_folder import Cascade
 from coefvq.types import Clip
 
 

@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from torch import nn
 
 from coefvq import engine
-from coefvq.caching import CachingProgress, write_outputs
 from coefvq.data.home import cache_home
 from coefvq.data.loading import ClipDataset
 from coefvq.data.sampling import EVAL_POLICIES, view_name
@@ -23,8 +22,9 @@ from coefvq.data.splits import SPLITS
 from coefvq.distiller import Teacher
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_cache.identity import READING_VERSION
-from coefvq.teacher_clips import about_data, contents_of
-from coefvq.teacher_words import views_needed
+from coefvq.teacher_supply.caching import CachingProgress, write_outputs
+from coefvq.teacher_supply.clips import about_data, contents_of
+from coefvq.teacher_supply.words import views_needed
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import Calibration
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from toys import toy_batches
 
-from coefvq.teacher_table import open_table
+from coefvq.teacher_supply.table import open_table
 from coefvq.types import TaskSpec
 
 TASK = TaskSpec("degraded", "binary", ("clean", "degraded"))

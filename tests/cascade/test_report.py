@@ -7,7 +7,7 @@ import torch
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.curves import BUDGETS
 from coefvq.cascade.fitting import fit_policy
-from coefvq.cascade_report import cascade_figures, labelled
+from coefvq.cascade.report import cascade_figures, labelled
 from coefvq.evaluation.collect import Predictions
 from coefvq.evaluation.report import plain
 

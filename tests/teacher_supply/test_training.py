@@ -11,7 +11,7 @@ from omegaconf import open_dict
 
 from coefvq import engine
 from coefvq.prepare import prepared_data, tokenizer_of
-from coefvq.teacher_training import get_teacher, teacher_objective, teacher_settings
+from coefvq.teacher_supply.training import get_teacher, teacher_objective, teacher_settings
 from coefvq.teachers.rescaled import RescaledTeacher
 from coefvq.types import Batch
 

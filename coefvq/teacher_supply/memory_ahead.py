@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from coefvq import engine
-from coefvq.memory import MemoryEstimate, estimate_memory
+from coefvq.teacher_supply.memory import MemoryEstimate, estimate_memory
 
 
 def estimate_ahead(cfg: DictConfig, data: Any) -> MemoryEstimate | None:

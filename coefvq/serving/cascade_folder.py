@@ -14,7 +14,7 @@ from typing import Literal
 
 from coefvq.cascade.policy import Policy
 from coefvq.files import write_json
-from coefvq.served_model import (
+from coefvq.serving.served_model import (
     Interface,
     ServedModel,
     load_served,

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from coefvq.teacher_members import member_config, member_words, weighting_word
+from coefvq.teacher_supply.members import member_config, member_words, weighting_word
 
 _FEATURE_LOSSES = {
     "AttentionTransferLoss",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from coefvq.data.reader import collate
-from coefvq.served_model import MODELS, load_served, model_fingerprint
+from coefvq.serving.served_model import MODELS, load_served, model_fingerprint
 from coefvq.students.load import load_student
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from coefvq import engine
-from coefvq.caching import CachingProgress, fixed_batches, write_outputs
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
+from coefvq.teacher_supply.caching import CachingProgress, fixed_batches, write_outputs
 from coefvq.types import Batch, TeacherOutput
 
 
@@ -111,7 +111,7 @@ sys.path.insert(0, {here!r})
 import lightning, torch
 from test_caching import Clips, Counting
 from coefvq import engine
-from coefvq.caching import write_outputs
+from coefvq.teacher_supply.caching import write_outputs
 from coefvq.teacher_cache import CacheIdentity, TeacherCache, cache as module
 module.SHARD_SECONDS = {flush}
 engine.quiet()
