@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 """A disk, a quota or a limit on the size of files (ulimit -f) is used up."""
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -249,6 +250,25 @@ def written(cfg: DictConfig) -> dict:
     return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
 
 
+def _of_the_system(error: OSError) -> str:
+    """What to say where the system refused to read or write; empty if no user could mend it."""
+    if error.errno is None or error.strerror is None:
+        return ""
+    if error.strerror != os.strerror(error.errno):
+        return str(error.strerror)  # a sentence of ours
+    if error.errno in _FULL:
+        return (
+            f"no space left on the device ({error}); free some, lift the limit if there is one "
+            "(ulimit -f), or move the cache with cache_dir= and the run with run_dir="
+        )
+    if error.errno in _FORBIDDEN:
+        return (
+            f"{error.filename} is not ours to read or write ({error.strerror}); change its rights, "
+            "or move the cache with cache_dir= and the run with run_dir="
+        )
+    return ""
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turn what a user can mend into one sentence and exit status 2.
@@ -264,19 +284,10 @@ def one_sentence() -> Iterator[None]:
         )
         raise SystemExit(130) from None
     except (ValueError, OmegaConfBaseException, OSError) as error:
-        full = isinstance(error, OSError) and error.errno in _FULL
-        known = isinstance(error, (ValueError, OmegaConfBaseException, FileNotFoundError))
-        if os.environ.get("COEFVQ_DEBUG") or not (full or known):
-            raise
         sentence = str(error).strip()
-        if full:
-            assert isinstance(error, OSError) and error.errno is not None
-            sentence = str(error.strerror)
-            if sentence == os.strerror(error.errno):  # the system's words, not a sentence of ours
-                sentence = (
-                    f"no space left on the device ({error}); free some, lift the limit if there "
-                    "is one (ulimit -f), or move the cache with cache_dir= and the run with "
-                    "run_dir="
-                )
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            sentence = _of_the_system(error)
+        if os.environ.get("COEFVQ_DEBUG") or not sentence:
+            raise
         print(f"\ncoefvq: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -70,9 +70,14 @@ def evaluate(
     _apply(cfg, overrides or [])
     # Never a teacher found or trained for these data: the run's own is what is asked about. What
     # was read (a cache, a table), mixed or trained in folds has no model that could answer here.
-    asked = cfg.teacher.kind == "model" and cfg.teacher.folds is None
+    asked = _has_a_model(cfg.teacher) and not _gone(report["paths"]["teacher"])
     cfg.teacher.checkpoint = report["paths"]["teacher"] if asked else None
     has_student = folder.student.exists()
+    if not has_student and not asked:
+        raise ValueError(
+            f"run={run} trained {report['teacher_name']} alone, and its folder "
+            f"{report['paths']['teacher']} is gone; train it again with another run_dir"
+        )
     data = prepared_data(cfg, folder.student if has_student else cfg.teacher.checkpoint)
     stored = report["data"]
     if [stored["kind"], stored["classes"]] != [data.task.kind, list(data.task.classes)]:
@@ -129,13 +134,26 @@ def why_no_teacher(run: str | Path) -> str | None:
     folder = RunFolder(Path(run).absolute())
     teacher = OmegaConf.load(folder.config).teacher
     name = json.loads(folder.report.read_text(encoding="utf-8"))["teacher_name"]
-    if name is None or (teacher.kind == "model" and teacher.folds is None):
+    if name is None:
         return None
+    path = json.loads(folder.report.read_text(encoding="utf-8"))["paths"]["teacher"]
+    if _has_a_model(teacher):
+        if not _gone(path):
+            return None
+        return f"only the student is scored: the teacher's folder {path} is gone"
     what = "out-of-fold teachers" if teacher.kind == "model" else f"teacher={teacher.name}"
     return (
         f"only the student is scored: the run learned from {what}, which left no single model that "
         "could answer here; its numbers on the run's own clips are in report.json"
     )
+
+
+def _has_a_model(teacher: DictConfig) -> bool:
+    return teacher.kind == "model" and teacher.folds is None
+
+
+def _gone(path: str | None) -> bool:
+    return path is not None and not Path(path).exists()
 
 
 def _apply(cfg: DictConfig, overrides: list[str]) -> None:

@@ -107,6 +107,8 @@ def test_errors_a_user_can_mend_leave_with_one_sentence(capsys, monkeypatch):
         (OSError(errno.ENOSPC, "No space left on device"), "no space left on the device"),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "ulimit -f"),
         (OSError(errno.ENOSPC, "our own sentence"), "coefvq: our own sentence"),
+        (OSError(errno.EIO, "another sentence"), "coefvq: another sentence"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "x/y"), "x/y is not ours to read or write"),
     ]:
         with pytest.raises(SystemExit) as left, config.one_sentence():
             raise error
@@ -119,8 +121,10 @@ def test_errors_a_user_can_mend_leave_with_one_sentence(capsys, monkeypatch):
 def test_our_own_mistakes_keep_their_traceback(monkeypatch):
     with pytest.raises(KeyError), config.one_sentence():
         raise KeyError("x")
-    with pytest.raises(PermissionError), config.one_sentence():
-        raise PermissionError(errno.EACCES, "denied")
+    with pytest.raises(OSError, match="Input/output"), config.one_sentence():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(ConnectionError), config.one_sentence():
+        raise ConnectionError("no number")
     monkeypatch.setenv("COEFVQ_DEBUG", "1")
     with pytest.raises(ValueError, match="shown"), config.one_sentence():
         raise ValueError("shown")

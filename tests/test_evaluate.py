@@ -115,6 +115,19 @@ def test_from_the_command_line(finished_run, tmp_path, monkeypatch, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "run"]
 
 
+def test_a_run_whose_teacher_is_gone_scores_its_student(finished_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    report = json.loads((folder / "report.json").read_text())
+    report["paths"]["teacher"] = str(tmp_path / "gone")
+    (folder / "report.json").write_text(json.dumps(report))
+    assert list(evaluate_run(folder)["test"]) == ["student"]
+    assert f"the teacher's folder {tmp_path / 'gone'} is gone" in evaluate.why_no_teacher(folder)
+    shutil.rmtree(folder / "student")
+    with pytest.raises(ValueError, match=r"df_xvlm alone, and its folder .* is gone; train it"):
+        evaluate_run(folder)
+
+
 def test_a_run_whose_teacher_is_no_model_says_so(finished_run, tmp_path):
     assert evaluate.why_no_teacher(finished_run) is None
     folder = tmp_path / "run"

@@ -76,7 +76,10 @@ def read_table(file: str | Path, cache_dir: str | Path | None = None) -> Table:
             raise ValueError(
                 f"manifest {str(file)!r} has no row; write one row per clip below the header"
             ) from error
-        raise ValueError(f"manifest {str(file)!r} cannot be read: {first_line}") from error
+        raise ValueError(
+            f"manifest {str(file)!r} cannot be read: {first_line.rstrip('.')}; correct it, or save "
+            "it again as CSV, JSON Lines or Parquet"
+        ) from error
 
 
 def _read_file(file: Path, cache_dir: str | Path | None) -> Table:
@@ -87,11 +90,15 @@ def _read_file(file: Path, cache_dir: str | Path | None) -> Table:
     if kind == "csv":
         with file.open(newline="", encoding="utf-8-sig") as lines:
             header = next(csv.reader(lines), [])
+        # pandas writes its index in a column without a name, unless it is told not to.
+        if header[:1] == [""]:
+            header = header[1:]
+            options["usecols"] = header
         if repeated := sorted({name for name in header if header.count(name) > 1}):
             raise ValueError(f"its columns {repeated} appear more than once")
         # As text: "007" stays an id, and an empty cell is told from one that says nan.
         names = {name: datasets.Value("string") for name in header}
-        options = {"features": datasets.Features(names), "keep_default_na": False}
+        options |= {"features": datasets.Features(names), "keep_default_na": False}
     if file.stat().st_size == 0:
         raise ValueError(_EMPTY)
     loaded = datasets.load_dataset(

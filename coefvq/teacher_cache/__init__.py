@@ -15,7 +15,8 @@ A folder of Arrow files (Feather version 2), one row per clip and view:
 
 `pandas.read_feather(shard)` reads a file, `pyarrow.dataset.dataset(folder,
 format="arrow").to_table().to_pandas()` all of them. Files are uncompressed, so training maps them
-into memory and copies nothing but the rows of a batch. Each carries the fingerprint of its cache.
+into memory and copies nothing but the rows of a batch. Each carries the fingerprint of its cache
+and a checksum of its rows, which is held against them whenever a file is opened.
 """
 
 from coefvq.teacher_cache.cache import CacheStats, TeacherCache

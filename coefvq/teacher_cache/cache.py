@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import time
@@ -15,17 +14,13 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from coefvq.teacher_cache.failures import cannot_write
 from coefvq.teacher_cache.identity import IDENTITY, CacheIdentity, read_identity, write_identity
 from coefvq.teacher_cache.rows import Rows, arrays_of, joined, output_of, stored_errors
 from coefvq.teacher_cache.shards import ENDING, RAGGED, Shard, read_shard, write_shard
 from coefvq.types import TeacherOutput
 
 _LOCK = ".writer.lock"
-_FULL = {
-    errno.ENOSPC: ("no space left", "free some space"),
-    errno.EDQUOT: ("no space left in the quota", "free some space"),
-    errno.EFBIG: ("no file may become large enough", "lift the limit (ulimit -f)"),
-}
 SHARD_ROWS = 4096
 """Most rows in one file."""
 SHARD_SECONDS = 30.0
@@ -134,6 +129,15 @@ class TeacherCache:
                 self._places[key] = (path.name, row)
             self._shards[path.name] = shard
 
+    @property
+    def columns(self) -> set[str]:
+        """What a row holds beside its keys; empty without a row."""
+        return set(next(iter(self._shards.values())).columns) if self._shards else set()
+
+    def views_of(self, name: str) -> list[str]:
+        """The views of a clip that have a row."""
+        return sorted(view for clip, view in self._places if clip == name)
+
     def missing(self, ids: Sequence[str], view: str) -> list[str]:
         """Those of `ids` that have no row for this view, in the order given."""
         return [name for name in ids if (name, view) not in self._places]
@@ -200,19 +204,27 @@ class TeacherCache:
 
         Args:
             wait: called once if somebody else is writing.
+
+        Raises:
+            OSError: nothing can be written there; the sentence says what to do.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / _LOCK)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             if wait is not None:
                 wait()
             lock.acquire()
+        except OSError as error:
+            raise cannot_write(self.folder, len(self), error) from error
         try:
             for part in self.folder.glob(f".*{ENDING}.part"):
                 part.unlink(missing_ok=True)  # of a writer that was killed
-            write_identity(self.folder, self.identity)
+            try:
+                write_identity(self.folder, self.identity)
+            except OSError as error:
+                raise cannot_write(self.folder, len(self), error) from error
             self.refresh()
             try:
                 yield
@@ -273,14 +285,7 @@ class TeacherCache:
                 contents=rows.contents, errors=rows.errors,
             )  # fmt: skip
         except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            reason, way = _FULL[error.errno]
-            raise OSError(
-                error.errno,
-                f"{reason} for the teacher cache in {self.folder}; {len(self)} rows are safe "
-                f"there: {way} and start again, or set cache_dir to another disk",
-            ) from error
+            raise cannot_write(self.folder, len(self), error) from error
         self._waiting.clear()
         self._since = time.monotonic()
         self.refresh()

@@ -16,7 +16,8 @@ from coefvq.types import TeacherOutput
 
 _FIXED = ("logits", "features", "sub_logits", "level_logits", "score_std")
 
-_FINITE = ("features", "score_std")
+_MASKED = ("logits", "sub_logits", "level_logits", "topk_logprobs")
+"""Where −inf has a meaning: a class that is masked, a token that cannot come."""
 
 
 @dataclass(frozen=True)
@@ -62,32 +63,25 @@ def arrays_of(output: TeacherOutput, rows: Sequence[int], dtype: torch.dtype) ->
     one would vanish.
 
     Raises:
-        ValueError: a number is not finite in that precision; only logits may be −inf.
+        ValueError: a number is not finite in that precision; only logits and log-probabilities may
+            be −inf.
     """
     arrays: dict[str, Any] = {}
     for name in _FIXED:
         value = getattr(output, name)
         if value is not None:
-            arrays[name] = value.detach().cpu()[list(rows)].to(dtype).numpy()
-    for name, array in arrays.items():
-        # −inf is what masks a class.
-        bad = ~np.isfinite(array) & ~((name not in _FINITE) & np.isneginf(array))
-        if bad.any():
-            kept = str(dtype).removeprefix("torch.")
-            remedy = "write the cache in float32" if kept == "float16" else "look at the teacher"
-            raise ValueError(
-                f"the teacher's {name} hold {array[bad][0]} in {kept}, and a number was expected; "
-                f"{remedy}"
-            )
+            arrays[name] = _kept(name, value.detach().cpu()[list(rows)], dtype)
     mask = output.token_mask
     if output.token_features is not None:
-        arrays["token_features"] = _ragged(output.token_features, mask, rows, dtype)
+        found = _ragged(output.token_features, mask, rows)
+        arrays["token_features"] = [_kept("token_features", row, dtype) for row in found]
     if output.topk_indices is not None and output.topk_logprobs is not None:
-        logprobs = output.topk_logprobs.float()
-        tail = -torch.expm1(logprobs.logsumexp(-1)).clamp_max(0.0)
-        arrays["topk_indices"] = _ragged(output.topk_indices, mask, rows, torch.int32)
-        arrays["topk_logprobs"] = _ragged(logprobs, mask, rows, dtype)
-        arrays["topk_tail"] = _ragged(tail, mask, rows, torch.float32)
+        logprobs = _ragged(output.topk_logprobs.float(), mask, rows)
+        tails = [-torch.expm1(row.logsumexp(-1)).clamp_max(0.0) for row in logprobs]
+        indices = _ragged(output.topk_indices, mask, rows)
+        arrays["topk_indices"] = [row.to(torch.int32).numpy() for row in indices]
+        arrays["topk_logprobs"] = [_kept("topk_logprobs", row, dtype) for row in logprobs]
+        arrays["topk_tail"] = [row.numpy() for row in tails]
     return arrays
 
 
@@ -113,27 +107,47 @@ def output_of(columns: Mapping[str, Any]) -> TeacherOutput:
 
 
 def stored_errors(output: TeacherOutput, dtype: torch.dtype) -> dict[str, float]:
-    """How far kept logits and features are from the live ones: the largest of each, over a batch.
+    """How far kept numbers are from the live ones: the largest of each column, over a batch.
 
     A float16 number keeps 11 bits: its error is up to half a thousandth of its size.
     """
     errors: dict[str, float] = {}
-    for name in ("logits", "features"):
+    for name in (*_FIXED, "token_features", "topk_logprobs"):
         value = getattr(output, name)
         if value is not None:
             live = value.detach().float()
+            if name not in _FIXED and output.token_mask is not None:
+                live = live[output.token_mask]
             lost = (live - live.to(dtype).float()).abs()
             errors[name] = float(lost[lost.isfinite()].amax()) if lost.isfinite().any() else 0.0
     return errors
 
 
-def _ragged(
-    values: Tensor, mask: Tensor | None, rows: Sequence[int], dtype: torch.dtype
-) -> list[np.ndarray]:
+def _ragged(values: Tensor, mask: Tensor | None, rows: Sequence[int]) -> list[Tensor]:
     """The tokens that count, row by row, in their order."""
-    values = values.detach().cpu().to(dtype)
+    values = values.detach().cpu()
     found = None if mask is None else mask.cpu()
-    return [(values[row] if found is None else values[row][found[row]]).numpy() for row in rows]
+    return [values[row] if found is None else values[row][found[row]] for row in rows]
+
+
+def _kept(name: str, live: Tensor, dtype: torch.dtype) -> np.ndarray:
+    """Numbers as they are written, none of which became something else on the way."""
+    kept = live.to(dtype)
+    bad = ~kept.isfinite()
+    if name in _MASKED:
+        bad &= ~live.isneginf()
+    if bad.any():
+        what = str(dtype).removeprefix("torch.")
+        number = live[bad][0].item()
+        if np.isfinite(number):
+            raise ValueError(
+                f"the teacher's {name} hold {number:g}, which is too large for {what}; write the "
+                "cache in float32 (teacher.cache_dtype=float32)"
+            )
+        raise ValueError(
+            f"the teacher's {name} hold {number}, and a number was expected; look at the teacher"
+        )
+    return kept.numpy()
 
 
 __all__ = ["Rows", "arrays_of", "joined", "output_of", "stored_errors"]

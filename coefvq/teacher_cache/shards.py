@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ ENDING = ".arrow"
 RAGGED = ("token_features", "topk_indices", "topk_logprobs", "topk_tail")
 """Columns with a row of their own length for each clip; all others have one shape."""
 
-_OWNER, _ERRORS = b"coefvq.fingerprint", b"coefvq.errors"
+_OWNER, _ERRORS, _SUM = b"coefvq.fingerprint", b"coefvq.errors", b"coefvq.crc32"
 _KEYS = ("id", "view", "content")
 
 Column = np.ndarray | Sequence[np.ndarray]
@@ -76,7 +77,11 @@ def write_shard(
         arrays["content"] = pa.array(contents, pa.string())
     for name, column in columns.items():
         arrays[name] = _ragged(column) if name in RAGGED else _fixed(np.asarray(column))
-    about = {_OWNER: fingerprint.encode(), _ERRORS: json.dumps(dict(errors or {})).encode()}
+    about = {
+        _OWNER: fingerprint.encode(),
+        _ERRORS: json.dumps(dict(errors or {})).encode(),
+        _SUM: str(_checksum(ids, views, contents, *_opened(arrays))).encode(),
+    }
     table = pa.table(arrays, metadata=about)
     # Into memory first: a plain write says why it fails, and a shard is small.
     buffer = io.BytesIO()
@@ -106,19 +111,16 @@ def read_shard(path: Path, *, fingerprint: str = "") -> Shard:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         ids, views = table.column("id").to_pylist(), table.column("view").to_pylist()
-        columns: dict[str, np.ndarray] = {}
-        offsets = None
         known = "content" in table.column_names
         contents = table.column("content").to_pylist() if known else None
         about = table.schema.metadata or {}
         errors = json.loads(about.get(_ERRORS, b"{}"))
-        for name in (name for name in table.column_names if name not in _KEYS):
-            array = table.column(name).combine_chunks()
-            array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-            if name in RAGGED:
-                offsets = array.offsets.to_numpy()
-                array = array.values
-            columns[name] = _numbers(array)
+        whole = {name: table.column(name).combine_chunks() for name in table.column_names}
+        columns, offsets = _opened(
+            {n: a.chunk(0) if isinstance(a, pa.ChunkedArray) else a for n, a in whole.items()}
+        )
+        if about.get(_SUM, b"").decode() != str(_checksum(ids, views, contents, columns, offsets)):
+            raise ValueError("its rows are not the ones that were written")
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} is no readable part of a teacher cache ({error}); remove it, and write the "
@@ -131,6 +133,35 @@ def read_shard(path: Path, *, fingerprint: str = "") -> Shard:
             f"{fingerprint[:16] or 'unknown'}); move it back to where it came from"
         )
     return Shard(path, ids, views, columns, offsets, contents, errors)
+
+
+def _opened(arrays: Mapping[str, pa.Array]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """The numbers of all columns but the keys, and the offsets of the ragged ones."""
+    columns: dict[str, np.ndarray] = {}
+    offsets = None
+    for name, array in arrays.items():
+        if name in _KEYS:
+            continue
+        if name in RAGGED:
+            offsets = array.offsets.to_numpy()
+            array = array.values
+        columns[name] = _numbers(array)
+    return columns, offsets
+
+
+def _checksum(
+    ids: Sequence[str],
+    views: Sequence[str],
+    contents: Sequence[str] | None,
+    columns: Mapping[str, np.ndarray],
+    offsets: np.ndarray | None,
+) -> int:
+    """Notices a flipped bit, and numbers that stand in another row: about a second per gigabyte."""
+    value = zlib.crc32(json.dumps([list(ids), list(views), contents and list(contents)]).encode())
+    for name in sorted(columns):
+        value = zlib.crc32(name.encode(), value)
+        value = zlib.crc32(np.ascontiguousarray(columns[name]).view(np.uint8).data, value)
+    return value if offsets is None else zlib.crc32(offsets.tobytes(), value)
 
 
 def _fixed(values: np.ndarray) -> pa.Array:

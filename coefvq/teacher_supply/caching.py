@@ -98,6 +98,9 @@ def write_outputs(
     """
     start, before = time.perf_counter(), len(cache)
     module = _Caching(teacher, datasets, cache, batch_size, num_workers, view, contents)
+    if trainer.world_size == 1 and not module.todo():
+        # Nothing to write, so that nobody has to be waited for: a folder may be read-only.
+        return CachingResult(0, before, time.perf_counter() - start, cache.errors())
     if trainer.global_rank == 0:
         with cache.writing(wait):
             before = len(cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import torch
@@ -77,10 +78,11 @@ def store_calibration(cache: TeacherCache, calibration: Calibration, data: str) 
 
     Args:
         cache: whose rows were calibrated.
-        calibration: what is to be applied by whoever reads them without the teacher.
+        calibration: what `teacher=cached teacher.calibration=stored` applies.
         data: fingerprint of the data whose validation clips it was fitted on.
     """
     content = {"cache": cache.identity.fingerprint, "data": data, **calibration.to_dict()}
+    content["checksum"] = _checksum(content)
     path = cache.folder / CALIBRATION
     if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != content:
         write_json(path, content)
@@ -93,9 +95,11 @@ def stored_calibration(cache: TeacherCache) -> Calibration | None:
         ValueError: it is damaged, or was fitted for another cache.
     """
     path = cache.folder / CALIBRATION
-    way = "remove this file, or read the rows raw with teacher.calibration=none"
+    way = "remove this file, and fit again with teacher.calibration=temperature"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("checksum") != _checksum(content):
+            raise ValueError("it is not what was written")
         owner, _ = content.pop("cache"), content.pop("data")
         found = Calibration.from_dict(content)
     except FileNotFoundError:
@@ -105,6 +109,10 @@ def stored_calibration(cache: TeacherCache) -> Calibration | None:
     if owner != cache.identity.fingerprint:
         raise ValueError(f"{path} was fitted for another teacher cache; {way}")
     return found
+
+
+def _checksum(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _fit(logits: Tensor, labels: Tensor, task: TaskSpec) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from omegaconf import DictConfig
 from coefvq.clip_features import clip_features
 from coefvq.data.folds import fold_of, folds_fingerprint
 from coefvq.data.splits import SPLITS
+from coefvq.distiller import Teacher
 from coefvq.evaluation.collect import collect
 from coefvq.runs import rank
 from coefvq.teacher_supply.calibration import fit_calibration, store_calibration
 from coefvq.teacher_supply.members import member_config, member_words, weighting_word
 from coefvq.teacher_supply.memory_ahead import estimate_ahead
 from coefvq.teacher_supply.outputs import Say, TeacherSupply, keep_answers
-from coefvq.teacher_supply.preflight import preflight
+from coefvq.teacher_supply.preflight import Preflight, preflight
 from coefvq.teacher_supply.reading import from_cache
 from coefvq.teacher_supply.table import open_table
 from coefvq.teacher_supply.training import get_teacher
@@ -47,19 +49,41 @@ def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
     if supply is None or rank() > 0:
         return supply if supply is None else _calibrated(cfg, data, supply, _quietly)
     supply = _calibrated(cfg, data, supply, say)
-    found = collect(supply.ask, data.val_dataloader())
-    if found.labels is not None:
-        checked = preflight(
-            found.logits,
-            found.labels,
-            data.task,
-            label_mask=found.label_mask,
-            baseline=cfg.teacher.baseline,
-        )
+    if checked := _scored(cfg, data, supply.ask):
         say(checked.line(), soft_wrap=True)
         if cfg.teacher.preflight:
             checked.check()
     return supply
+
+
+def _scored(cfg: DictConfig, data: Any, ask: Teacher) -> Preflight | None:
+    """How good a teacher is on validation clips; None if none of them has a label."""
+    found = collect(ask, data.val_dataloader())
+    if found.labels is None:
+        return None
+    return preflight(
+        found.logits,
+        found.labels,
+        data.task,
+        label_mask=found.label_mask,
+        baseline=cfg.teacher.baseline,
+    )
+
+
+def _checked_early(cfg: DictConfig, data: Any, say: Say) -> Callable[[Teacher], None] | None:
+    """The same on the first rows that are written, before a useless teacher is asked the rest."""
+    if not cfg.teacher.preflight:
+        return None
+
+    def check(ask: Teacher) -> None:
+        if checked := _scored(cfg, data, ask):
+            try:
+                checked.check()
+            except ValueError:
+                say(checked.line(), soft_wrap=True)
+                raise
+
+    return check
 
 
 def _open(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
@@ -73,8 +97,10 @@ def _open(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
         return None
     say(f"teacher  {trained.name}, {'reused' if trained.reused else 'trained'}")
     about = (trained.name, trained.fingerprint, trained.folder, trained.reused)
+    live = FrozenTeacher(trained.module)
+    check = _checked_early(cfg, data, say)
     with clip_features(cfg, data, trained.module):
-        return keep_answers(cfg, data, FrozenTeacher(trained.module), [trained.module], about, say)
+        return keep_answers(cfg, data, live, [trained.module], about, say, check=check)
 
 
 def _from_folds(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
@@ -91,7 +117,9 @@ def _from_folds(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
     fingerprint = hashlib.sha256("".join(one.fingerprint for one in trained).encode()).hexdigest()
     about = (cfg.teacher.name, fingerprint, trained[0].folder, all(one.reused for one in trained))
     live = OutOfFoldTeacher(members, folds, data.task.kind)
-    return keep_answers(cfg, data, live, [one.module for one in trained], about, say, digest)
+    modules = [one.module for one in trained]
+    check = _checked_early(cfg, data, say)
+    return keep_answers(cfg, data, live, modules, about, say, digest, check=check)
 
 
 def _from_table(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
@@ -115,9 +143,10 @@ def _from_table(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
 def _from_several(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
     members: list[TeacherSupply] = []
     for word in member_words(cfg.teacher):
-        member = _open(member_config(cfg, word), data, say)
+        alone = member_config(cfg, word)
+        member = _open(alone, data, say)
         assert member is not None, "checked before"
-        members.append(member)
+        members.append(_calibrated(alone, data, member, say))
     labelled = [clip.id for clip in data.splits["train"] if clip.label is not None]
     weights = cfg.teacher.weights
     ask = EnsembleTeacher(
@@ -135,8 +164,8 @@ def _from_several(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
 
 
 def _calibrated(cfg: DictConfig, data: Any, supply: TeacherSupply, say: Say) -> TeacherSupply:
-    if cfg.teacher.calibration in (None, "none"):
-        return supply
+    if cfg.teacher.calibration != "temperature":
+        return supply  # none, or applied where the cache was read
     found = collect(supply.ask, data.val_dataloader())
     if found.labels is None:
         raise ValueError("teacher.calibration needs labelled validation clips, and there are none")

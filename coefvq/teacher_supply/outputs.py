@@ -22,7 +22,12 @@ from coefvq.data.splits import SPLITS
 from coefvq.distiller import Teacher
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_cache.identity import READING_VERSION
-from coefvq.teacher_supply.caching import CachingProgress, write_outputs
+from coefvq.teacher_supply.caching import (
+    CachingProgress,
+    CachingResult,
+    fixed_view,
+    write_outputs,
+)
 from coefvq.teacher_supply.clips import about_data, contents_of
 from coefvq.teacher_supply.words import views_needed
 from coefvq.teachers.cached import CachedTeacher
@@ -126,25 +131,41 @@ def keep_answers(
     about: tuple[str, str, Path, bool],
     say: Say,
     folds: str | None = None,
+    *,
+    check: Callable[[Teacher], None] | None = None,
 ) -> TeacherSupply:
-    """A live teacher as it is, or its cache brought up to date; says what was found and added."""
+    """A live teacher as it is, or its cache brought up to date; says what was found and added.
+
+    Where rows are missing, validation clips come first and `check` sees them: it raises where the
+    others are not worth the time.
+    """
     if cfg.teacher.cache == "off" or "student" not in cfg.phases:
         return TeacherSupply(live, *about, live=tuple(modules))
     datasets, view = views_to_cache(cfg, data)
     identity = identity_of(cfg, data, modules, folds)
     cache = TeacherCache(cache_folder(cfg, identity), identity)
-    result = write_outputs(
-        live,
-        datasets,
-        cache,
-        _trainer(cfg, f"asking {cfg.teacher.name}"),
-        batch_size=data.batch_size,
-        num_workers=data.num_workers,
-        wait=lambda: say("cache    another run is writing it; waiting"),
-        contents=contents_of(data, datasets),
-    )
+
+    def write(some: Sequence[ClipDataset], label: str) -> CachingResult:
+        return write_outputs(
+            live,
+            some,
+            cache,
+            _trainer(cfg, label),
+            batch_size=data.batch_size,
+            num_workers=data.num_workers,
+            wait=lambda: say("cache    another run is writing it; waiting"),
+            contents=contents_of(data, some),
+        )
+
+    first = 0
+    val = datasets[-2]
+    if check is not None and cache.missing(val.ids, fixed_view(val)):
+        first = write([val], f"asking {cfg.teacher.name} about validation clips").written
+        check(CachedTeacher(cache, view))
+    result = write(datasets, f"asking {cfg.teacher.name}")
+    written = first + result.written
     size = cache.stats()
-    done = f"{result.written} rows added" if result.written else "reused"
+    done = f"{written} rows added" if written else "reused"
     lost = [f"{name} by up to {e:.1e}" for name, e in result.max_errors.items() if e > 0]
     error = f", {cfg.teacher.cache_dtype} moves {' and '.join(lost)}" if lost else ""
     say(

@@ -14,22 +14,21 @@ from coefvq.teacher_supply.caching import fixed_view
 from coefvq.teacher_supply.calibration import stored_calibration
 from coefvq.teacher_supply.clips import about_data, contents_of
 from coefvq.teacher_supply.outputs import Say, TeacherSupply, data_parts, views_to_cache
+from coefvq.teacher_supply.words import term_of_features
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import CalibratedTeacher
 
 _SAME = ("inputs", "classes", "task", "label_range", "sub_labels", "reading")
 """Parts of an identity that every reader of somebody's cache must share."""
 
-_NOTED = ("torch", "transformers")
-"""Packages of which another minor version may change a last digit."""
-
 
 def from_cache(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
-    """Read the cache of `teacher.path`, with the calibration that lies in it.
+    """Read the cache of `teacher.path`.
 
     Raises:
         ValueError: it is no cache, was made for other data of which these are no part, was read in
-            another way, or lacks rows.
+            another way or computed with other versions, or lacks rows, features or the calibration
+            that is asked for.
     """
     cache = TeacherCache(cfg.teacher.path)
     parts = cache.identity.parts
@@ -40,10 +39,11 @@ def from_cache(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply:
             f"({'; '.join(differing[:4])}: ours -> its); give the data that it was made with, or "
             "write a cache for these"
         )
+    _check_versions(cfg, cache)
+    _check_columns(cfg, cache)
     datasets, view = views_to_cache(cfg, data)
     _check_clips(cfg, data, cache, [(each, view or fixed_view(each)) for each in datasets])
     say(f"teacher  {len(cache)} rows of {cache.folder}", soft_wrap=True)
-    _note_versions(cache, say)
     teacher = CachedTeacher(cache, view)
     name = cache.identity.parts["teacher"]["name"]
     supply = TeacherSupply(teacher, name, cache.identity.fingerprint, cache.folder, True, cache)
@@ -66,9 +66,17 @@ def _check_clips(
         ]
     if not lost and not changed:
         return
-    whole = sum(len(dataset.ids) for dataset, _ in asked)
+    whole = len({name for dataset, _ in asked for name in dataset.ids})
     if lost:
-        problem = f"has no row for {len(lost)} of the run's {whole} clips, first {lost[0]!r}"
+        problem = f"has no row for {len(set(lost))} of the run's {whole} clips, first {lost[0]!r}"
+        if others := cache.views_of(lost[0]):
+            wanted = next(v for d, v in asked if lost[0] in cache.missing(d.ids, v))
+            raise ValueError(
+                f"teacher.path={cfg.teacher.path} {problem} in the view {wanted!r}, which the run "
+                f"shows; it knows that clip in {len(others)} other views, such as {others[0]!r}: "
+                "give data.train_sampling, teacher.views and teacher.view_invariant as they were "
+                "when it was written"
+            )
     else:
         problem = (
             f"knows {len(changed)} of the run's {whole} clips, first {changed[0]!r}, with other "
@@ -82,37 +90,62 @@ def _check_clips(
     differing = CacheIdentity(about_data(cfg, data)).differences(
         CacheIdentity(cache.identity.about)
     )
-    shown = "; ".join(differing[:4]) or "only the files or texts"
+    # Counts of the splits follow from the words, where a word differs.
+    words = [text for text in differing if text.startswith("data.")] or differing
+    shown = f"{'; '.join(words[:4])}: ours -> its" if words else "the files or texts have changed"
     raise ValueError(
-        f"teacher.path={cfg.teacher.path} {problem}; it was made for other data ({shown}: ours -> "
-        "its): give those, a part of them, or write a cache for these"
+        f"teacher.path={cfg.teacher.path} {problem}; it was made for other data ({shown}): give "
+        "those, a part of them, or write a cache for these"
     )
 
 
-def _note_versions(cache: TeacherCache, say: Say) -> None:
-    """Another version is no other teacher, but may be another last digit."""
-    its = cache.identity.parts.get("versions", {})
-    notes = [
-        f"{name} {its[name]} (here {version(name)})"
-        for name in _NOTED
-        if name in its and its[name].split(".")[:2] != version(name).split(".")[:2]
+def _check_versions(cfg: DictConfig, cache: TeacherCache) -> None:
+    """Another version is mostly the same teacher, but nobody else can know that."""
+    differing = [
+        f"{name} {its} (here {version(name)})"
+        for name, its in cache.identity.parts.get("versions", {}).items()
+        if its.partition("+")[0] != version(name).partition("+")[0]  # +cpu, +cu130: one release
     ]
-    if notes:
-        say(f"teacher  its answers were computed with {' and '.join(notes)}", soft_wrap=True)
+    if differing and not cfg.teacher.other_versions:
+        raise ValueError(
+            f"teacher.path={cfg.teacher.path} was computed with {' and '.join(differing)}; install "
+            "these, or say teacher.other_versions=true if the difference does not matter"
+        )
+
+
+def _check_columns(cfg: DictConfig, cache: TeacherCache) -> None:
+    term = term_of_features(cfg)
+    if term is not None and "features" not in cache.columns:
+        raise ValueError(
+            f"{term}, but the rows of teacher.path={cfg.teacher.path} have none (it holds "
+            f"{', '.join(sorted(cache.columns))}); choose an objective of logits, such as "
+            "objective=logit_kd, or the cache of a single model"
+        )
 
 
 def _with_its_calibration(cfg: DictConfig, supply: TeacherSupply, say: Say) -> TeacherSupply:
-    """As it was calibrated when it was written, unless the run says otherwise."""
+    """Apply what lies beside the rows where that is asked for."""
     assert supply.cache is not None
-    fitted = None if cfg.teacher.calibration else stored_calibration(supply.cache)
+    if cfg.teacher.calibration == "temperature":
+        return supply  # fitted by the run itself
+    fitted = stored_calibration(supply.cache)
+    wanted = cfg.teacher.calibration == "stored"
+    if fitted is None and wanted:
+        raise ValueError(
+            f"teacher.path={cfg.teacher.path} has no calibration beside its rows; fit one with "
+            "teacher.calibration=temperature"
+        )
     if fitted is None:
         return supply
     shown = ", ".join(f"{t:.2f}" for t in fitted.temperatures)
-    say(
-        f"teacher  its logits are divided by the temperature {shown} that is stored beside them; "
-        "teacher.calibration=none reads them raw",
-        soft_wrap=True,
-    )
+    if not wanted:
+        say(
+            f"teacher  its logits are read as they are; teacher.calibration=stored divides them by "
+            f"the temperature {shown} that lies beside them",
+            soft_wrap=True,
+        )
+        return supply
+    say(f"teacher  its logits are divided by the stored temperature {shown}", soft_wrap=True)
     return replace(supply, ask=CalibratedTeacher(supply.ask, fitted), calibration=fitted)
 
 

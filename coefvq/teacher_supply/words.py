@@ -19,10 +19,19 @@ _FEATURE_LOSSES = {
 }
 """Losses that read a teacher's features whatever their arguments are."""
 
+_UNREAD: dict[str, dict[str, Any]] = {
+    "cached": {"checkpoint": None, "cache": "auto", "cache_dtype": "float32"},
+    "table": {"checkpoint": None, "cache": "auto", "cache_dtype": "float32", "views": None,
+              "view_invariant": False},
+    "ensemble": {"checkpoint": None},
+}  # fmt: skip
+"""Words that a kind of teacher has no use for, with the value that says nothing."""
+
 _CHOICES = {
     "cache": ("auto", "off"),
     "cache_dtype": ("float32", "float16"),
-    "calibration": (None, "none", "temperature"),
+    "calibration": (None, "stored", "temperature"),
+    "other_versions": (True, False),
     "preflight": (True, False),
     "view_invariant": (True, False),
 }
@@ -51,6 +60,17 @@ def check_teacher_words(cfg: DictConfig) -> None:
         raise ValueError(
             f"teacher.baseline={baseline} is no value of the metric that the teacher is scored by; "
             "give a number up to 1, such as the f1 (regression: srcc) of a run without a teacher"
+        )
+    for key, silent in _UNREAD.get(teacher.kind, {}).items():
+        if teacher.get(key, silent) != silent:
+            raise ValueError(
+                f"teacher.{key}={teacher[key]} is for a teacher that is asked here, and "
+                f"teacher={teacher.name} is not; leave it out"
+            )
+    if teacher.get("calibration") == "stored" and teacher.kind != "cached":
+        raise ValueError(
+            "teacher.calibration=stored applies what lies beside a cache, and "
+            f"teacher={teacher.name} reads none; choose temperature"
         )
     _check_views(cfg)
     _check_folds(teacher)
@@ -117,6 +137,12 @@ def _check_views(cfg: DictConfig) -> None:
         and teacher.get("cache") == "auto"
     )
     policy = cfg.get("data", {}).get("train_sampling")
+    if views is not None and "train_sampling" in cfg.data and policy != "random_segments":
+        raise ValueError(
+            f"teacher.views={views} is for frames that are drawn anew "
+            "(data.train_sampling=random_segments), and this run shows the same ones each epoch; "
+            "leave it out"
+        )
     drawn = kept and "student" in cfg.phases and policy == "random_segments"
     if drawn and views is None and not invariant:
         raise ValueError(views_needed(policy, teacher.kind))
@@ -151,16 +177,22 @@ def _check_features(cfg: DictConfig) -> None:
     if teacher.kind != "table" and not several and teacher.get("folds") is None:
         return
     who = "an out-of-fold teacher" if teacher.kind == "model" else f"teacher={teacher.name}"
+    if term := term_of_features(cfg):
+        raise ValueError(
+            f"{term}, but {who} answers with logits alone and has no features; choose an objective "
+            "of logits, such as objective=logit_kd, or a single model"
+        )
+
+
+def term_of_features(cfg: DictConfig) -> str | None:
+    """Name the first term of the objective that reads a teacher's features; None if none does."""
     terms = OmegaConf.to_container(cfg.objective.terms, resolve=False)
     assert isinstance(terms, dict)
     for name, term in terms.items():
         loss = str(term.get("_target_", "")).rpartition(".")[2]
         if loss in _FEATURE_LOSSES or term.get("teacher_width") is not None:
-            raise ValueError(
-                f"objective.terms.{name} is a {loss}, which reads the teacher's features, but "
-                f"{who} answers with logits alone and has no features; choose an objective of "
-                "logits, such as objective=logit_kd, or a single model"
-            )
+            return f"objective.terms.{name} is a {loss}, which reads the teacher's features"
+    return None
 
 
 def _check_table(teacher: DictConfig) -> None:
@@ -190,6 +222,11 @@ def _check_ensemble(cfg: DictConfig) -> None:
     if not words:
         raise ValueError("teacher.members is empty; name at least one teacher")
     weights = teacher.weights
+    if weights is None and weighting_word(teacher) == "fixed":
+        raise ValueError(
+            f"teacher.weighting=fixed needs teacher.weights, one number for each of the "
+            f"{len(words)} members, such as [{', '.join(['1'] * len(words))}]"
+        )
     if weights is not None:
         listed = OmegaConf.is_list(weights)
         if not listed or not all(_is_number(w, 0.0, float("inf")) for w in weights):
@@ -239,4 +276,4 @@ def _is_number(value: object, low: float, high: float) -> bool:
     return good and low <= float(value) <= high  # type: ignore[arg-type]
 
 
-__all__ = ["check_teacher_task", "check_teacher_words", "views_needed"]
+__all__ = ["check_teacher_task", "check_teacher_words", "term_of_features", "views_needed"]

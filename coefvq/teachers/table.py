@@ -138,7 +138,7 @@ def _ids(columns: Mapping[str, Sequence[Any]], id_column: str, source: str) -> l
     if id_column not in columns:
         raise ValueError(
             f"{source} has no column {id_column!r} with the ids of the clips; its columns are "
-            f"{sorted(columns)}"
+            f"{sorted(columns)}: name the one with the ids as teacher.id_column"
         )
     if not columns[id_column]:
         raise ValueError(f"{source} has no row; write one row per clip")
@@ -180,9 +180,12 @@ def _class_columns(
     lost = [name for name in task.classes if name not in columns] if named else []
     lacks = f"lacks the columns {lost}" if lost else "has no column of scores"
     others = sorted(set(columns) - {id_column} - set(named))
+    other_kind = "logits" if kind == "probabilities" else "probabilities"
+    meant = set(_SINGLE[other_kind]) & set(others) if task.kind == "binary" else set()
+    hint = f"; for {sorted(meant)[0]!r} set teacher.numbers={other_kind}" if meant else ""
     raise ValueError(
         f"{source} {lacks} for the {task.kind} task {task.name!r}, which expects "
-        f"{', or '.join(wanted)}; found {named + others}"
+        f"{', or '.join(wanted)}; found {named + others}{hint}"
     )
 
 

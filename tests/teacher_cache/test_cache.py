@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pyarrow.dataset
+import pyarrow.feather
 import pytest
 import torch
 
@@ -24,6 +25,11 @@ def rows(output, index):
         **{f.name: None if (v := getattr(output, f.name)) is None else v[index]
            for f in dataclasses.fields(output)}
     )  # fmt: skip
+
+
+def tokens(**columns):
+    """A clip of two tokens."""
+    return TeacherOutput(torch.zeros(1), token_mask=torch.ones(1, 2).bool(), **columns)
 
 
 def fill(cache, output, parts=((0, 4), (4, 10)), ids=IDS, view="v"):
@@ -207,15 +213,68 @@ def test_what_was_in_a_clip_is_kept(cache, outputs, identity):
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [
-        (TeacherOutput(torch.tensor([1e5])), "logits hold inf in float16.* write the cache in fl"),
-        (TeacherOutput(torch.tensor([torch.nan])), "logits hold nan in float16"),
-        (TeacherOutput(torch.zeros(1), torch.tensor([[0, 1e5]])), "features hold inf"),
+        (TeacherOutput(torch.tensor([1e5])), r"logits hold 100000, which is too large for float16"),
+        # What is masked by a large number of one's own is no −inf, and must not become one.
+        (
+            TeacherOutput(torch.tensor([-1e9])),
+            r"logits hold -1e\+09, .* write the cache in float32",
+        ),
+        (TeacherOutput(torch.tensor([torch.nan])), "logits hold nan, and a number was expected"),
+        (TeacherOutput(torch.zeros(1), torch.tensor([[0, 1e5]])), "features hold 100000, which"),
+        (TeacherOutput(torch.zeros(1), torch.tensor([[-torch.inf]])), "features hold -inf, and a"),
+        (tokens(token_features=torch.tensor([[[1.0], [1e6]]])), r"token_features hold 1e\+06, whi"),
+        (tokens(token_features=torch.tensor([[[torch.nan], [1.0]]])), "token_features hold nan"),
+        (
+            tokens(
+                topk_indices=torch.zeros(1, 2, 1).long(),
+                topk_logprobs=torch.full((1, 2, 1), torch.nan),
+            ),
+            "topk_logprobs hold nan",
+        ),
     ],
 )
 def test_what_is_no_number_is_refused(tmp_path, output, sentence):
     cache = TeacherCache(tmp_path / "c", CacheIdentity({"dtype": "float16"}))
     with pytest.raises(ValueError, match=sentence), cache.writing():
         cache.add(["a"], "v", output)
+    assert len(cache) == 0
+
+
+def test_the_error_of_every_column_is_said_and_padding_has_none(tmp_path, outputs):
+    output = outputs(10, ragged=True)
+    output.token_features[~output.token_mask] = 1e9  # nobody reads it
+    cache = TeacherCache(tmp_path / "c", CacheIdentity({"dtype": "float16"}))
+    fill(cache, output)
+    errors = cache.errors()
+    assert set(errors) == {"logits", "features", "token_features", "topk_logprobs"}
+    assert all(0 < error < 0.01 for error in errors.values())
+    assert cache.columns == {*errors, "topk_indices", "topk_tail"}
+    assert cache.views_of("clip3") == ["v"] and cache.views_of("nobody") == []
+
+
+@pytest.mark.parametrize("column", ["logits", "id", "token_features"])
+def test_rows_in_another_order_are_refused__permuted_cache_rows(cache, outputs, identity, column):
+    fill(cache, outputs(10, ragged=True), parts=((0, 10),))
+    (path,) = cache.folder.glob("*.arrow")
+    table = pyarrow.feather.read_table(path, memory_map=False)
+    place = table.column_names.index(column)
+    turned = table.column(column).take(list(reversed(range(10))))
+    changed = table.set_column(place, table.field(place), turned)
+    with pyarrow.ipc.new_file(path, changed.schema) as writer:  # with the old metadata
+        writer.write_table(changed.combine_chunks())
+    with pytest.raises(ValueError, match=r"its rows are not the ones that were written\); remove"):
+        TeacherCache(cache.folder, identity)
+
+
+def test_a_flipped_bit_is_noticed(cache, outputs, identity):
+    fill(cache, outputs(10), parts=((0, 10),))
+    (path,) = cache.folder.glob("*.arrow")
+    value = outputs(10).logits[4, 1].numpy().tobytes()
+    content = bytearray(path.read_bytes())
+    content[bytes(content).index(value)] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is no readable part of a teacher cache"):
+        TeacherCache(cache.folder, identity)
 
 
 def test_levels_and_doubts_of_a_teacher_of_scores_are_kept(cache):
@@ -254,6 +313,7 @@ def test_what_is_finished_stays_when_somebody_stops_us(cache, outputs):
     [
         (errno.ENOSPC, "no space left for .* 4 rows are safe there: free some space and"),
         (errno.EFBIG, r"no file may become large enough for .* lift the limit \(ulimit -f\) and"),
+        (errno.EIO, r"nothing can be written \(.*\) for .* 4 rows are safe .* to another disk"),
     ],
 )
 def test_a_full_disk_loses_nothing(cache, outputs, identity, monkeypatch, number, sentence, capsys):

@@ -98,7 +98,8 @@ def test_it_is_stored_beside_the_rows_it_was_fitted_to(tmp_path):
     other = TeacherCache(tmp_path, CacheIdentity({"dtype": "float16"}))
     with pytest.raises(ValueError, match=r"was fitted for another teacher cache; remove this file"):
         stored_calibration(other)
-    for damaged in ("{", "[]", '{"cache": "x"}'):
+    edited = (tmp_path / CALIBRATION).read_text().replace("1.5", "7.0")
+    for damaged in ("{", "[]", '{"cache": "x"}', edited):
         (tmp_path / CALIBRATION).write_text(damaged)
-        with pytest.raises(ValueError, match=r"cannot be read .* teacher\.calibration=none"):
+        with pytest.raises(ValueError, match=r"cannot be read .* fit again with teacher\.calibr"):
             stored_calibration(cache)

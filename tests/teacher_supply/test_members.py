@@ -23,6 +23,16 @@ def test_training_of_the_ensemble_is_that_of_its_members(small, tmp_path):
     assert member_config(cfg, "dense:folder").teacher.checkpoint == "folder"
 
 
+def test_a_mapping_has_words_of_that_teacher(small, tmp_path):
+    cfg = small("+recipe=cpfd", "teacher=ensemble", folder=tmp_path / "run")
+    word = {"teacher": "table", "path": "a.csv", "numbers": "logits"}
+    member = member_config(cfg, word).teacher
+    assert (member.kind, member.path, member.numbers) == ("table", "a.csv", "logits")
+    assert word["teacher"] == "table"  # and is left as it was
+    member = member_config(cfg, {"teacher": "dense", "training": {"max_steps": 3}}).teacher
+    assert member.training.max_steps == 3 and member.training.lr == 1e-3
+
+
 def test_a_member_that_builds_on_another_file_has_its_model(small, tmp_path):
     cfg = small("+recipe=cpfd", "teacher=ensemble", folder=tmp_path / "run")
     member = member_config(cfg, "mllm_base").teacher

@@ -136,11 +136,63 @@ def test_a_part_of_the_data_reads_the_cache_of_the_whole(opened):
         opened(*cached, "data.unlabelled=4", "data.pool=60")
 
 
-def test_other_versions_are_said_and_not_refused(opened, monkeypatch):
+def test_other_versions_are_refused_unless_they_do_not_matter(opened, monkeypatch):
     first, _, _ = opened("seed=33")
-    monkeypatch.setattr("coefvq.teacher_supply.reading.version", lambda name: "1.2.3")
-    _, _, said = opened("seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
-    assert any("computed with torch" in line and "(here 1.2.3)" in line for line in said)
+    words = ("seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
+    with monkeypatch.context() as patch:
+        patch.setattr("coefvq.teacher_supply.reading.version", lambda name: "1.2.3")
+        with pytest.raises(
+            ValueError, match=r"torch .* \(here 1\.2\.3\).* teacher\.other_versions"
+        ):
+            opened(*words)
+        assert len(opened(*words, "teacher.other_versions=true")[0].cache) == 64
+        # Another build of one release is the same release.
+        its = first.cache.identity.parts["versions"]
+        patch.setattr(
+            "coefvq.teacher_supply.reading.version",
+            lambda name: its[name].partition("+")[0] + "+cu130",
+        )
+        opened(*words)
+
+
+def test_a_cache_without_features_cannot_teach_them(opened):
+    folds, _, _ = opened("seed=37", "teacher.folds=2")
+    words = ("seed=37", "teacher=cached", f"teacher.path={folds.cache.folder}")
+    with pytest.raises(
+        ValueError, match=r"FeatureKDLoss, which reads .* have none \(it holds logit"
+    ):
+        opened(*words, recipe="feature_kd")
+
+
+def test_a_cache_of_other_views_says_which_it_has(opened):
+    words = ("seed=36", "data.train_sampling=random_segments")
+    two, _, _ = opened(*words, "teacher.views=2")
+    cached = (*words, "teacher=cached", f"teacher.path={two.cache.folder}")
+    opened(*cached, "teacher.views=2")
+    for other in ("teacher.views=3", "teacher.view_invariant=true"):
+        sentence = r"no row for 32 of the run's 64 clips, .* knows that clip in 2 other views, such"
+        with pytest.raises(ValueError, match=sentence):
+            opened(*cached, other)
+
+
+def test_a_useless_teacher_is_not_asked_about_all_clips(opened, monkeypatch):
+    monkeypatch.setattr("coefvq.teacher_supply.preflight.MIN_LABELS", 8)
+    words = ("seed=39", "teacher.baseline=1.0")
+    with pytest.raises(ValueError, match=r"teacher\.preflight=false"):
+        opened(*words)
+    teacher, _, said = opened(*words, "teacher.preflight=false")
+    assert any("48 rows added" in line for line in said)  # the 16 of validation were there
+    assert len(teacher.cache) == 64
+
+
+def test_a_read_only_cache_is_read(opened, monkeypatch):
+    opened("seed=31")
+
+    def refuse(*args, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("coefvq.teacher_cache.cache.FileLock", refuse)
+    assert len(opened("seed=31")[0].cache) == 64
 
 
 def test_a_cache_that_misses_clips_is_refused_before_training(opened, tmp_path):
@@ -230,17 +282,25 @@ def test_a_temperature_is_fitted_said_and_reported(opened, small, tmp_path):
     torch.testing.assert_close(teacher.ask(batch).logits, plain.ask(batch).logits / temperature)
     report = pipeline.run(small("+recipe=cpfd", *words, folder=tmp_path / "r"), show=False)
     assert report["teacher_calibration"]["temperatures"] == [temperature]
-    # Whoever reads the cache without the teacher reads what was calibrated, or the raw rows.
+    # Whoever reads the cache without the teacher says whether what lies beside it is applied, so
+    # that the same words never give other numbers because somebody has fitted something since.
     cached = ("seed=31", "teacher=cached", f"teacher.path={teacher.cache.folder}")
-    read, _, said = opened(*cached)
-    assert any("stored beside them" in line for line in said)
+    read, _, said = opened(*cached, "teacher.calibration=stored")
+    assert any("divided by the stored temperature" in line for line in said)
     assert read.calibration == teacher.calibration
     assert torch.equal(read.ask(batch).logits, teacher.ask(batch).logits)
-    raw, _, said = opened(*cached, "teacher.calibration=none")
-    assert raw.calibration is None and not any("temperature" in line for line in said)
+    raw, _, said = opened(*cached)
+    assert raw.calibration is None and any("teacher.calibration=stored" in line for line in said)
     assert torch.equal(raw.ask(batch).logits, plain.ask(batch).logits)
     again, _, _ = opened(*cached, "teacher.calibration=temperature")
     assert again.calibration == teacher.calibration
+
+
+def test_a_stored_temperature_that_is_not_there_is_said(opened):
+    first, _, _ = opened("seed=33")
+    words = ("seed=33", "teacher=cached", f"teacher.path={first.cache.folder}")
+    with pytest.raises(ValueError, match=r"has no calibration beside its rows; fit one with"):
+        opened(*words, "teacher.calibration=stored")
 
 
 def test_a_table_is_a_teacher(opened, small, tmp_path):
@@ -271,6 +331,17 @@ def test_several_teachers_are_mixed(opened):
         *words, "teacher.members=[df_xvlm,xvlm]", "teacher.weighting=fixed", "teacher.weights=[1,0]"
     )
     torch.testing.assert_close(fixed.ask(batch).logits, one.ask(batch).logits)
+
+
+def test_a_member_has_words_of_its_own(opened, tmp_path):
+    _, data, _ = opened("seed=31")
+    ids = [name for split in ("train", "val", "test") for name in data.whole_split(split).ids]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(["name,logit", *(f"{name},1.5" for name in ids)]) + "\n")
+    table = f"{{teacher:table,path:{path},numbers:logits,id_column:name}}"
+    one, _, _ = opened("seed=31", "teacher=ensemble", f"teacher.members=[{table}]")
+    batch = next(iter(data.val_dataloader()))
+    torch.testing.assert_close(one.ask(batch).logits, torch.full((len(batch),), 1.5))
 
 
 def test_a_teacher_near_chance_stops_the_run(opened, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import math
 
+import pandas
 import pytest
 import torch
 from toys import toy_batches
@@ -12,9 +13,8 @@ ROWS = {"id": [f"clip{i}" for i in range(8)], "degraded": [0.8] * 8, "clean": [0
 
 
 def write(file):
-    import pandas as pd
 
-    frame = pd.DataFrame(ROWS)
+    frame = pandas.DataFrame(ROWS)
     if file.suffix == ".csv":
         frame.to_csv(file, index=False)
     elif file.suffix == ".jsonl":
@@ -44,11 +44,24 @@ def test_errors_name_the_switch(tmp_path):
         open_table(file, TASK, [*ROWS["id"], "other"])
 
 
+def test_the_index_that_pandas_writes_is_no_column(tmp_path):
+    file = tmp_path / "scores.csv"
+    pandas.DataFrame(ROWS).to_csv(file)
+    teacher = open_table(file, TASK, ROWS["id"])
+    assert torch.allclose(teacher(toy_batches()[0]).logits, torch.full((8,), math.log(4)))
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("id;probability\nclip0;0,5\n", "has semicolons between its columns"),
         ("id\tprobability\nclip0\t0.5\n", "has tabs between its columns"),
+        ("clip,probability\nclip0,0.5\n", r"no column 'id' .* name the one .* teacher\.id_column"),
+        ("id,logit\nclip0,0.5\n", r"found \['logit'\]; for 'logit' set teacher\.numbers=logits"),
+        (
+            "id,probability\nclip0,0.5\nclip1,1,2\n",
+            "cannot be read: .* line 3.*; correct it, or sa",
+        ),
         ("", r"teacher\.path=.*scores\.csv' has no row"),
         ("id,probability\n", r"teacher\.path=.*scores\.csv.* has no row"),
         ("id,probability\nclip0,NaN\n", r"row 1 \('clip0'\) has probability='NaN', expected a fin"),
