@@ -60,15 +60,6 @@ def test_a_run_without_a_student(small, tmp_path):
     close(found["test"], report["test"])
 
 
-def test_a_teacher_that_is_gone_is_said(finished_run, tmp_path):
-    shutil.copytree(finished_run, tmp_path / "run")
-    report = report_of(finished_run)
-    report["paths"]["teacher"] = str(tmp_path / "gone")
-    (tmp_path / "run" / "report.json").write_text(json.dumps(report))
-    with pytest.raises(ValueError, match="gone is not a folder"):
-        evaluate_run(tmp_path / "run")
-
-
 def test_a_run_that_is_not_finished_is_said(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     (tmp_path / "run" / "report.json").unlink()
