@@ -130,7 +130,11 @@ class MatchLM(MLLMFolder, nn.Module):
         )
         answers = self.mllm([batch.query, batch.candidate], masks)
         return TeacherOutput(
-            logits=answers.logits, features=answers.features, sub_logits=answers.sub_logits
+            logits=answers.logits,
+            features=answers.features,
+            sub_logits=answers.sub_logits,
+            topk_indices=answers.topk_indices,
+            topk_logprobs=answers.topk_logprobs,
         )
 
     def merge_lora(self) -> None:

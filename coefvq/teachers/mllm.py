@@ -63,7 +63,12 @@ class ClipMLLM(MLLMFolder, nn.Module):
     def forward(self, batch: Batch) -> TeacherOutput:
         """Answer a batch; only its public part is read."""
         answers = self.mllm([batch])
-        return TeacherOutput(logits=answers.logits, features=answers.features)
+        return TeacherOutput(
+            logits=answers.logits,
+            features=answers.features,
+            topk_indices=answers.topk_indices,
+            topk_logprobs=answers.topk_logprobs,
+        )
 
     def merge_lora(self) -> None:
         """Add the adapters into the weights they adapt, in place."""

@@ -48,6 +48,26 @@ def test_it_answers_with_logits_and_features():
     assert make()(random_clips(3)).logits.shape == (3,)
 
 
+@pytest.mark.parametrize("mode", ["token", "late"])
+def test_the_likeliest_tokens_are_those_of_the_whole_vocabulary(mode, tmp_path):
+    batch = random_clips(3)
+    teacher = make(mode, topk=4)
+    output = teacher(batch)
+    plain = make(mode)
+    assert plain(batch).topk_indices is None
+    torch.testing.assert_close(plain(batch).logits, output.logits)  # nothing else has changed
+    assert output.topk_indices.shape == output.topk_logprobs.shape == (3, 1, 4)
+    # All tokens of the vocabulary, asked one after the other, have no more.
+    everything = make(mode, topk=teacher.mllm.backbone.vocab_size)(batch)
+    assert torch.equal(everything.topk_indices[..., :4], output.topk_indices)
+    torch.testing.assert_close(everything.topk_logprobs.exp().sum(-1), torch.ones(3, 1))
+    assert not output.topk_logprobs.requires_grad
+    teacher.save_pretrained(tmp_path)
+    assert torch.equal(ClipMLLM.from_pretrained(tmp_path)(batch).topk_indices, output.topk_indices)
+    with pytest.raises(ValueError, match="topk is a number of tokens from 0, got -1"):
+        make(topk=-1)
+
+
 def test_only_the_public_part_is_read():
     teacher, batch = make(), random_clips(3)
     assert torch.equal(teacher(batch).logits, teacher(batch.public()).logits)

@@ -180,6 +180,8 @@ class MLLMConfig:
         train_language: train the whole language model; not together with `lora`.
         gradient_checkpointing: recompute the language model's layers in backward: less memory,
             a third more time.
+        topk: how many of the likeliest tokens at the place of the answer to give out with their
+            log-probabilities, for a cache or a token loss; 0: none.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -193,9 +195,12 @@ class MLLMConfig:
     train_audio: bool = False
     train_language: bool = False
     gradient_checkpointing: bool = False
+    topk: int = 0
 
     def __post_init__(self) -> None:
         _check("read_out", self.read_out, ReadOutKind)
+        if self.topk < 0:
+            raise ValueError(f"topk is a number of tokens from 0, got {self.topk}")
         object.__setattr__(self, "answer_words", tuple(self.answer_words))
         if len(self.answer_words) != 2:
             raise ValueError(
@@ -222,6 +227,8 @@ class MLLMConfig:
         values = dataclasses.asdict(self)
         if self.audio is not None and self.audio.init_std == AudioConfig.init_std:
             del values["audio"]["init_std"]  # as in models saved before it could be chosen
+        if not self.topk:
+            del values["topk"]  # likewise
         return values
 
     @classmethod

@@ -15,24 +15,15 @@ from coefvq.modules.mllm.backbone import Backbone, Piece, open_backbone
 from coefvq.modules.mllm.config import MLLMConfig
 from coefvq.modules.mllm.lora import add_lora
 from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer, Slot, check_tokenizer, make_prompt
-from coefvq.modules.mllm.readout import HeadReadOut, YesNoReadOut, last_hidden
+from coefvq.modules.mllm.readout import (
+    Answers,
+    HeadReadOut,
+    YesNoReadOut,
+    last_hidden,
+    likeliest_tokens,
+)
 from coefvq.modules.mllm.texts import text_pieces
 from coefvq.types import Batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """What sequences were read out to, in float32.
-
-    Args:
-        logits: (B,) or (B, C).
-        features: (B, D).
-        sub_logits: (B, S); None without sub-labels.
-    """
-
-    logits: Tensor
-    features: Tensor
-    sub_logits: Tensor | None
 
 
 class MLLM(nn.Module):
@@ -178,11 +169,16 @@ class MLLM(nn.Module):
         sounds, pooled, unused = self._sounds(clips, videos)
         hidden, mask = self.backbone(self._sequences(clips, videos, sounds))
         states = last_hidden(hidden, mask)
+        said: tuple[Tensor, Tensor] | tuple[()] = ()
+        if self.config.topk:
+            words = self.backbone.output_rows(range(self.backbone.vocab_size))
+            said = likeliest_tokens(states, words, self.config.topk)
         if isinstance(self.read_out, YesNoReadOut):
             assert self.prompt.answer_ids is not None
             rows = self.backbone.output_rows(self.prompt.answer_ids)
-            return Answers(*self.read_out(states + unused, rows))
-        return Answers(*self.read_out(torch.cat([states.float() + unused, *pooled], dim=-1)))
+            return Answers(*self.read_out(states + unused, rows), *said)
+        read = torch.cat([states.float() + unused, *pooled], dim=-1)
+        return Answers(*self.read_out(read), *said)
 
     def _videos(self, clips: Sequence[Batch], masks: Sequence[Tensor]) -> list[list[Piece]]:
         """Tokens of the real frames of every clip; the tower runs once on all of them."""
@@ -297,4 +293,4 @@ def _resolved(config: MLLMConfig, backbone: Backbone, audio: AudioPath | None) -
     return dataclasses.replace(config, **changes)
 
 
-__all__ = ["MLLM", "Answers"]
+__all__ = ["MLLM"]

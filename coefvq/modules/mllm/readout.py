@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What sequences were read out to, in float32.
+
+    Args:
+        logits: (B,) or (B, C).
+        features: (B, D).
+        sub_logits: (B, S); None without sub-labels.
+        topk_indices: (B, 1, k) int64, the likeliest next tokens; None: not asked for.
+        topk_logprobs: (B, 1, k) their log-probabilities, the likeliest first.
+    """
+
+    logits: Tensor
+    features: Tensor
+    sub_logits: Tensor | None
+    topk_indices: Tensor | None = None
+    topk_logprobs: Tensor | None = None
 
 
 def last_hidden(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -25,6 +46,28 @@ def last_hidden(hidden: Tensor, mask: Tensor) -> Tensor:
     places = torch.arange(mask.shape[1], device=mask.device)
     last = places.masked_fill(~mask, -1).amax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def likeliest_tokens(states: Tensor, words: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What a language model would say next, as far as its k likeliest tokens tell.
+
+    Args:
+        states: (B, D) at the place of the answer.
+        words: (V, D) rows of the language-model head.
+        k: at most V.
+
+    Returns:
+        (B, 1, k) indices and (B, 1, k) natural log-probabilities over all V, float32, without
+        gradient: one position, as `TeacherOutput` keeps them.
+
+    >>> states, words = torch.tensor([[1.0]]), torch.tensor([[0.0], [3.0], [1.0]])
+    >>> likeliest_tokens(states, words, 2)[0].tolist()
+    [[[1, 2]]]
+    """
+    with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
+        logits = states.float() @ words.float().T
+        found = logits.log_softmax(-1).topk(k, dim=-1)
+        return found.indices[:, None], found.values[:, None]
 
 
 class HeadReadOut(nn.Module):
@@ -107,4 +150,4 @@ class YesNoReadOut(nn.Module):
             return both[:, 0] - both[:, 1], features, None if self.sub is None else self.sub(x)
 
 
-__all__ = ["HeadReadOut", "YesNoReadOut", "last_hidden"]
+__all__ = ["Answers", "HeadReadOut", "YesNoReadOut", "last_hidden", "likeliest_tokens"]
