@@ -23,8 +23,8 @@ def cache_teacher(cfg: DictConfig, say: Callable[..., None]) -> dict[str, Any] |
     """Write the cache of a config's teacher and score the teacher from it.
 
     Returns:
-        `folder`, `rows`, `bytes`, `bytes_per_row`, and the teacher's metrics under `val` and
-        `test`; None in a process that was launched beside the first one.
+        `folder`, `rows`, `bytes`, `bytes_per_row`, `calibrated`, and the teacher's metrics under
+        `val` and `test`; None in a process that was launched beside the first one.
 
     Raises:
         ValueError: the config has no teacher with a model of its own, or what `coefvq.train` would
@@ -62,6 +62,7 @@ def cache_teacher(cfg: DictConfig, say: Callable[..., None]) -> dict[str, Any] |
         "rows": size.rows,
         "bytes": size.bytes,
         "bytes_per_row": size.bytes_per_row,
+        "calibrated": teacher.calibration is not None,
     }
     threshold = None
     for split, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
@@ -93,7 +94,8 @@ def _main(cfg: DictConfig) -> None:
             print(f"{split:4}  {numbers}")
         folder = Path(os.path.relpath(result["folder"]))
         shown = min(str(folder), result["folder"], key=len)
-        print(f"{result['rows']} rows, {result['bytes'] / 1e6:.1f} MB: teacher.path={shown}")
+        words = " teacher.calibration=stored" if result["calibrated"] else ""
+        print(f"{result['rows']} rows, {result['bytes'] / 1e6:.1f} MB: teacher.path={shown}{words}")
 
 
 def main() -> None:
