@@ -235,7 +235,7 @@ def test_a_teacher_may_have_an_objective_of_its_own(small, tmp_path):
     words = [f"runtime.{word}" for word in known]
     cfg = small("+recipe=teacher", "teacher=lmm_vqa", *words, folder=tmp_path / "run")
     objective = teacher_objective(cfg, None)
-    assert dict(objective.weights) == {"number": 1.0, "level": 1.0, "score": 0.01}
+    assert dict(objective.weights) == {"number": 1.0, "level": 1.0, "score": 0.03}
     assert objective.terms["level"].loss.high == 100
     # Whatever decides the weights is in the fingerprint; teachers without one keep theirs.
     data = SimpleNamespace(batch_size=8, fingerprint="x")
