@@ -67,11 +67,8 @@ class InPoints(nn.Module):
         """Pick what the loss reads, in points."""
         student = dataclasses.replace(student, logits=self._points(student.logits))
         if teacher is not None:
-            changed = {
-                "logits": self._points(teacher.logits),
-                "score_std": self._spread(teacher.score_std),
-            }
-            teacher = dataclasses.replace(teacher, **changed)
+            scores, std = self._points(teacher.logits), self._spread(teacher.score_std)
+            teacher = dataclasses.replace(teacher, logits=scores, score_std=std)
         if batch.labels is not None:
             labels, spread = self._points(batch.labels), self._spread(batch.label_std)
             batch = dataclasses.replace(batch, labels=labels, label_std=spread)

@@ -288,7 +288,7 @@ def chunk_statistics(chunks: Tensor, scales: int) -> Tensor:
     _, found = residual_statistics(grey.flatten(0, 1), scales)
     shown = torch.ones(chunks.shape[:2], dtype=torch.bool, device=chunks.device)
     change = motion_statistics(grey[:, :, None] / GREY_STD, shown)
-    return torch.cat([found.unflatten(0, chunks.shape[:2]).mean(1), change], dim=-1)
+    return torch.cat([found.view(*chunks.shape[:2], -1).mean(1), change], dim=-1)
 
 
 __all__ = [
