@@ -1,7 +1,7 @@
 """What a blind quality model costs beside its teacher: `pytest -m benchmark -s`.
 
-Clips of 4 s at 30 pictures a second, one thread. Speed is that of the model's own reading
-(fragments of so many frames, decode included) and of the model alone on what was read.
+Clips of 4 s at 30 pictures a second, one thread, seconds of one core. Speed is that of the model's
+own reading (fragments of so many frames, decode included) and of the model alone.
 """
 
 import time
@@ -49,12 +49,12 @@ def student_of(name):
 
 
 def seconds(act):
-    """Least of a few."""
+    """Of a core; the least of a few."""
     found = []
     for _ in range(ROUNDS):
-        start = time.perf_counter()
+        start = time.process_time()
         act()
-        found.append(time.perf_counter() - start)
+        found.append(time.process_time() - start)
     return min(found)
 
 
