@@ -112,17 +112,3 @@ def test_every_row_of_a_table_composes(path):
     for row in table["recipes"]:
         recipe, *own = row.split()
         config.validate(compose(f"+recipe={recipe}", *own))
-
-
-@pytest.mark.parametrize("name", GROUPS["table"])
-def test_every_row_of_a_table_composes(name, tmp_path):
-    from coefvq.compare import _check, plan
-
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
-        cfg = hydra.compose("compare", overrides=[f"+table={name}", "seeds=1", f"out={tmp_path}"])
-    rows = list(cfg.recipes)
-    jobs = {job.label: job for job in plan(cfg)}
-    assert list(jobs) == rows and cfg.baseline in rows
-    for job in jobs.values():
-        _check(job)
