@@ -6,8 +6,8 @@ The table has one row per KoNViD-1k video: `mos` (1 to 5, people's), `dense_*` (
 full size: a minute of computing per video), `light_*` (the same from small pictures), `brisque_*`.
 In every split 80 % of the videos are for training, and 15 % of these keep their score. A teacher
 reads dense features, a student light or BRISQUE ones. All are small multi-layer perceptrons, and
-scores are points from 0 to 100. Nothing is chosen on test videos: everybody has the same size and
-steps, which were set once on splits of another seed.
+scores are points from 0 to 100. Everybody has the same size and steps; those were set once, by
+looking at splits of another seed (of the same videos: there are no others).
 """
 
 import sys
