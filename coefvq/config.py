@@ -158,7 +158,7 @@ def validate(cfg: DictConfig) -> None:
     if "temperature" in objective:
         _check_number("objective.temperature", objective.temperature, 0.0, math.inf, open_low=True)
     if "confidence" in objective:
-        _check_confidence(str(objective.confidence))
+        _check_confidence(str(objective.confidence), "confidence_scale" in objective)
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise ValueError(f"seed is a whole number from 0, got {cfg.seed!r}")
     phases = list(cfg.phases)
@@ -230,10 +230,10 @@ def _check_logger(cfg: DictConfig) -> None:
         )
 
 
-def _check_confidence(name: str) -> None:
-    from coefvq.losses import confidence
+def _check_confidence(name: str, of_scores: bool) -> None:
+    from coefvq.losses import confidence, regression_confidence
 
-    known = confidence.NAMES
+    known = regression_confidence.NAMES if of_scores else confidence.NAMES
     if name not in known:
         raise ValueError(
             f"objective.confidence={name} is unknown; choose one of {', '.join(known)}"

@@ -48,8 +48,6 @@ def fill_runtime(cfg: DictConfig, data: Any) -> None:
     cfg.runtime.num_sub_labels = len(getattr(data, "sub_labels", ()))
     limits = data.task.label_range
     cfg.runtime.label_range = None if limits is None else list(limits)
-    if limits is not None:
-        cfg.runtime.score_low, cfg.runtime.score_high = limits
     cfg.runtime.text_fields = list(data.inputs.text_fields)
 
 

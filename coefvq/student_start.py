@@ -28,6 +28,11 @@ def start_student(cfg: DictConfig, data: Any, say: Callable[..., None]) -> nn.Mo
     if cfg.start is None:
         return engine.build(cfg.student)
     if cfg.start == "labels":
+        if getattr(data, "student_labels", 1.0) < 1:
+            raise ValueError(
+                f"start=labels trains on every label, but data.student_labels="
+                f"{data.student_labels} keeps some from the student; leave out one"
+            )
         first = get_teacher(_first_stage(cfg), data)
         assert first is not None
         say(f"start    {first.name}, {'reused' if first.reused else 'trained'} on hard labels")

@@ -41,7 +41,7 @@ def test_every_recipe_runs(recipe, tmp_path, run):
     folder = tmp_path / "run"
     stored = json.loads((folder / "report.json").read_text())
     assert stored["recipe"] == recipe and stored["seed"] == 1
-    quality = recipe in ("blind_quality", "lmm_vqa", "lmm_vqa_kd")
+    quality = recipe in ("blind_quality", "lmm_vqa", "lmm_vqa_kd", "pfd_quality")
     assert stored["task"] == ("reproduced" if pairs else "quality" if quality else "degraded")
     expected = {"teacher"} if recipe in TEACHERS else {"student"}
     if recipe not in ("supervised", "label_smoothing", "matchlite", "blind_quality", *TEACHERS):

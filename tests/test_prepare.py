@@ -26,8 +26,7 @@ def test_what_only_the_data_know_is_filled_in(prepared):
     assert dict(cfg.runtime) == {
         "task": "binary", "num_outputs": 1, "num_privileged": data.num_privileged,
         "vocab_size": len(data.tokenizer), "num_sub_labels": 0,
-        "label_range": None, "score_low": None, "score_high": None,
-        "text_fields": ["title"],
+        "label_range": None, "text_fields": ["title"],
         "student_width": None, "teacher_width": None,
     }  # fmt: skip
     assert prepared("data.task=level")[0].runtime.num_outputs == 3

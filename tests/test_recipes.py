@@ -49,7 +49,7 @@ def check(cfg):
 def test_all_recipes_are_found():
     assert RECIPES == ["blind_quality", "coefvq", "cpfd", "feature_kd", "ha_pfd", "label_smoothing",
                        "lmm_vqa", "lmm_vqa_kd", "logit_kd", "matchlite", "matchlm",
-                       "matchlm2lite", "mllm", "mllm_kd", "pfd", "relational_kd",
+                       "matchlm2lite", "mllm", "mllm_kd", "pfd", "pfd_quality", "relational_kd",
                        "self_distillation", "supervised", "teacher"]  # fmt: skip
 
 

@@ -47,3 +47,10 @@ def test_the_first_stage_is_trained_once_and_found_again(started, tmp_path):
 def test_what_is_no_start_is_a_sentence(started):
     with pytest.raises(ValueError, match="start=nowhere is no folder; give one of a saved student"):
         started("start=nowhere")
+
+
+def test_a_first_stage_on_all_labels_is_refused_where_some_are_hidden(small, tmp_path):
+    words = ("+recipe=cpfd", "start=labels", "data.student_labels=0.5")
+    cfg = small(*words, folder=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"data.student_labels=0.5 keeps some"):
+        start_student(cfg, prepared_data(cfg), print)

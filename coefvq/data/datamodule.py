@@ -18,7 +18,7 @@ import lightning
 
 from coefvq.data.decoding import read_ahead
 from coefvq.data.frame_cache import FrameCache
-from coefvq.data.labels import summarise_labels
+from coefvq.data.labels import check_share, hide_labels, summarise_labels
 from coefvq.data.loading import ClipDataset, ClipLoader, EpochShuffle, make_loader
 from coefvq.data.manifest import ClipSource, Manifest
 from coefvq.data.media import BadClip
@@ -42,6 +42,7 @@ class ClipDataModule(lightning.LightningDataModule):
         eval_batch_size: clips per batch elsewhere; None: the same.
         num_workers: processes that put batches together; 0 is fine with a cache.
         train_on: `"all"` clips of the training split, or the `"labelled"` ones only.
+        student_labels: share of the labels that students learn from; teachers see all.
         labelled_per_batch: see `EpochShuffle`; None: as they come.
         tokenizer: folder or Hugging Face name; None: a small one is made from the training texts.
         vocab_size: upper bound for that one.
@@ -65,6 +66,7 @@ class ClipDataModule(lightning.LightningDataModule):
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         train_on: Literal["all", "labelled"] = "all",
+        student_labels: float = 1.0,
         labelled_per_batch: int | None = None,
         tokenizer: str | None = None,
         vocab_size: int = 2000,
@@ -81,18 +83,14 @@ class ClipDataModule(lightning.LightningDataModule):
             raise ValueError(
                 f"batch sizes must be at least 1, got {batch_size} and {eval_batch_size}"
             )
+        check_share(student_labels)
         ClipReader(inputs)  # refuses unknown frame policies
-        self.source = source
-        self.inputs = inputs
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size or batch_size
-        self.num_workers = num_workers
-        self.train_on = train_on
-        self.labelled_per_batch = labelled_per_batch
-        self.tokenizer_name = tokenizer
-        self.max_vocab_size = vocab_size
-        self.cache_frames = cache_frames
-        self.cache_dir = cache_dir
+        self.source, self.inputs = source, inputs
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_workers, self.train_on = num_workers, train_on
+        self.student_labels, self.labelled_per_batch = student_labels, labelled_per_batch
+        self.tokenizer_name, self.max_vocab_size = tokenizer, vocab_size
+        self.cache_frames, self.cache_dir = cache_frames, cache_dir
         self.on_bad_clip = on_bad_clip
         self.log1p = tuple(log1p)
         self.seed = seed
@@ -167,6 +165,7 @@ class ClipDataModule(lightning.LightningDataModule):
             "privileged": self.num_privileged,
             "vocab_size": self.vocab_size,
             "fingerprint": self.fingerprint,
+            "student_labels": self.student_labels,
             "splits": {split: summarise_labels(self.splits[split], self.task) for split in SPLITS},
             "skipped": [
                 {"id": bad.id, "path": str(bad.path), "reason": bad.reason}
@@ -178,6 +177,9 @@ class ClipDataModule(lightning.LightningDataModule):
         """Shuffled training batches."""
         name = "train" if self.train_on == "all" else "labelled"
         dataset = self._datasets[name]
+        if self.student_labels < 1:
+            clips = hide_labels(dataset.clips, self.student_labels, drop=name == "labelled")
+            dataset = self._dataset(clips, dataset.sampling)
         dataset.views = self.train_views
         return self._shuffled(dataset, self.labelled_per_batch if name == "train" else None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 import statistics
 from collections.abc import Sequence
@@ -159,10 +161,40 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, str) and value.strip().lower() == "nan"
 
 
+def check_share(share: float) -> None:
+    """Refuse a share of labels that is not in (0, 1]."""
+    if isinstance(share, bool) or not 0.0 < share <= 1.0:
+        raise ValueError(
+            f"student_labels={share} is no share of the labels; give a number above 0, at most 1"
+        )
+
+
+def hide_labels(clips: Sequence[Clip], share: float, *, drop: bool = False) -> list[Clip]:
+    """Leave a share of the labelled clips their label, and at least one; hide the others'.
+
+    Which, follows from the clips' ids alone: what a smaller share leaves, a larger one leaves, too.
+
+    Args:
+        clips: some of them labelled.
+        share: in (0, 1].
+        drop: leave out clips without a label.
+    """
+    labelled = [clip.id for clip in clips if clip.label is not None]
+    labelled.sort(key=lambda name: hashlib.blake2b(f"label {name}".encode()).digest())
+    shown = set(labelled[: max(1, round(share * len(labelled)))])
+    return [
+        clip if clip.id in shown else dataclasses.replace(clip, label=None, label_std=None)
+        for clip in clips
+        if clip.id in shown or not drop
+    ]
+
+
 __all__ = [
     "NO_LABELS",
     "LabelError",
+    "check_share",
     "derive_classes",
+    "hide_labels",
     "label_names",
     "parse_label",
     "summarise_labels",

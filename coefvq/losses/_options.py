@@ -18,11 +18,12 @@ def numbers_of(loss: nn.Module) -> dict[str, float]:
     >>> numbers_of(LogitKDLoss(task="binary", temperature=2.0))
     {'temperature': 2.0, 'beta': 0.5}
     """
-    return _numbers(vars(loss))
+    return _numbers(vars(_inner(loss)))
 
 
 def set_number(loss: nn.Module, name: str, value: float) -> None:
     """Assign a number of `numbers_of`; a frozen dataclass that holds it is replaced."""
+    loss = _inner(loss)
     first, *rest = name.split(".")
     setattr(loss, first, _changed(getattr(loss, first), rest, value))
 
@@ -36,6 +37,7 @@ def check_number(loss: nn.Module, name: str, value: float) -> None:
     Raises:
         ValueError: what the loss has to say about the value.
     """
+    loss = _inner(loss)
     first, *rest = name.split(".")
     changed = _changed(getattr(loss, first), rest, value)
     wanted = inspect.signature(type(loss)).parameters
@@ -48,6 +50,12 @@ def check_number(loss: nn.Module, name: str, value: float) -> None:
         except Exception:  # whatever it is, it is not about the value
             return
         type(loss)(**(options | {first: changed}))
+
+
+def _inner(loss: nn.Module) -> nn.Module:
+    """The loss inside a wrapper such as `InPoints`, which has no options of its own."""
+    inner = getattr(loss, "loss", None)
+    return _inner(inner) if isinstance(inner, nn.Module) else loss
 
 
 def _numbers(options: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
-from coefvq.losses._contract import check_labels
+from coefvq.losses._contract import check_choice, check_labels
 from coefvq.losses._scores import check_above_zero, check_scores
 
 
@@ -179,6 +179,27 @@ class LabelCloseness:
             label_mask=label_mask,
         )
         return torch.where(mask, own, rest.to(own.dtype))
+
+
+NAMES: Final = ("std", "level_spread", "level_entropy", "closeness", "uniform")
+
+
+def score_confidence(name: str, scale: float = 10.0) -> ScoreConfidence:
+    """A confidence by its name, as a config words it.
+
+    Args:
+        name: `"std"` (`StdConfidence`), `"closeness"` (`LabelCloseness`), `"level_spread"`,
+            `"level_entropy"` or `"uniform"`.
+        scale: of the first two, in the unit of the scores.
+
+    >>> score_confidence("std", scale=5.0)
+    StdConfidence(scale=5.0)
+    """
+    check_choice("confidence", name, NAMES)
+    functions = {"level_spread": level_spread, "level_entropy": level_entropy, "uniform": uniform}
+    if name in functions:
+        return functions[name]
+    return StdConfidence(scale) if name == "std" else LabelCloseness(scale)
 
 
 def agreement_std(scores: Tensor) -> Tensor:

@@ -18,10 +18,14 @@ from coefvq.modules.clip_encoders import ClipRows
 from coefvq.modules.frames import FrameConfig, FrameMode, FrameProcessor
 from coefvq.modules.mllm.architecture import plain
 from coefvq.modules.motion.encoder import MotionConfig, open_motion
+from coefvq.modules.residuals import NUM_RESIDUALS, residual_statistics
+from coefvq.modules.temporal import NUM_MOTION, motion_statistics
 from coefvq.types import Batch
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of CLIP's pictures."""
+LUMA, GREY_STD = (0.299, 0.587, 0.114), 57.0
+"""Weights of the colours, and about how far grey levels of 0 to 255 spread."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class SpatialConfig:
         mode: `"resize"` shows the whole frame, as published; `"crop"` its middle as it is:
             resizing hides what picture quality is about, and with `data.frame_size` above `size`
             the frames are large enough to cut from.
+        source: `"frames"`, or `"chunks"`: the middle picture of each chunk of video, which is what
+            is on the screen at the frame's time. For data whose frames are fragments, because a
+            student reads those.
         architecture: a transformers config as plain values, in place of the shape above; what
             saved models hold.
     """
@@ -55,7 +62,12 @@ class SpatialConfig:
     patch_size: int = 14
     layer: int = -1
     mode: FrameMode = "resize"
+    source: Literal["frames", "chunks"] = "frames"
     architecture: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.source not in ("frames", "chunks"):
+            raise ValueError(f"source is 'frames' or 'chunks', got {self.source!r}")
 
     def open(self) -> CLIPVisionModel:
         """Make the network.
@@ -102,6 +114,10 @@ class QualityEncoderConfig:
             the projector of that name asks for; `"frames"`: those of each frame are kept.
         train_spatial: also train the spatial encoder (for random weights).
         train_motion: also train the temporal encoder.
+        residual_scales: sizes at which statistics of high-pass residuals are taken of each chunk's
+            pictures and stand, with how much the pixels change, behind its vector
+            (`chunk_statistics`). 0, as published: encoders that were trained on millions of
+            pictures know what blur and noise look like; random ones learn it too slowly.
     """
 
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
@@ -109,6 +125,13 @@ class QualityEncoderConfig:
     tokens: Literal["mean", "frames"] = "mean"
     train_spatial: bool = False
     train_motion: bool = False
+    residual_scales: int = 0
+
+    def __post_init__(self) -> None:
+        if self.residual_scales < 0:
+            raise ValueError(
+                f"residual_scales is a number of picture sizes from 0, got {self.residual_scales}"
+            )
 
     @property
     def frozen(self) -> bool:
@@ -167,6 +190,7 @@ class QualityEncoder(nn.Module):
             size=shape.image_size,
             layer=config.spatial.layer,
             mode=config.spatial.mode,
+            source=config.spatial.source,
             architecture=plain(shape),
         )
         motion = None if self.motion is None else self.motion.config
@@ -186,6 +210,9 @@ class QualityEncoder(nn.Module):
         widths = {"spatial": int(self.spatial.config.hidden_size)}
         if self.motion is not None:
             widths["motion"] = self.motion.width
+        if self.config.residual_scales:
+            known = NUM_MOTION + 2 * NUM_RESIDUALS * self.config.residual_scales
+            widths["motion"] = widths.get("motion", 0) + known
         return widths
 
     def train(self, mode: bool = True) -> Self:
@@ -204,27 +231,35 @@ class QualityEncoder(nn.Module):
         Raises:
             ValueError: the batch has no chunks and there is a temporal encoder.
         """
-        grad = torch.is_grad_enabled()
-        with torch.set_grad_enabled(grad and self.config.train_spatial):
-            spatial = self._see(batch)
-        if self.motion is None:
-            return QualityFeatures(spatial, batch.frame_mask)
-        if batch.motion is None:
+        chunks, scales = batch.motion, self.config.residual_scales
+        if chunks is None and (self.motion or scales or self.config.spatial.source == "chunks"):
+            number = "so many pictures" if self.motion is None else self.motion.frames
             raise ValueError(
                 "the batch has no chunks of video, which the temporal encoder reads; set "
-                f"data.motion_frames={self.motion.frames} (and data.motion_size), or the model's "
-                "motion to null"
+                f"data.motion_frames={number} (and data.motion_size), or the model's motion to null"
             )
-        with torch.set_grad_enabled(grad and self.config.train_motion):
-            real = batch.frame_mask
-            found = self.motion(batch.motion[real])
-            motion = found.new_zeros(*real.shape, found.shape[-1])
-            motion = motion.masked_scatter(real[..., None], found)
-        return QualityFeatures(spatial, batch.frame_mask, motion)
+        grad, real = torch.is_grad_enabled(), batch.frame_mask
+        with torch.set_grad_enabled(grad and self.config.train_spatial):
+            spatial = self._see(batch)
+        if chunks is None or not (self.motion or scales):
+            return QualityFeatures(spatial, real)
+        parts = []
+        if self.motion is not None:
+            with torch.set_grad_enabled(grad and self.config.train_motion):
+                parts.append(self.motion(chunks[real]))
+        if scales:
+            parts.append(chunk_statistics(chunks[real], scales).to(spatial.dtype))
+        found = torch.cat(parts, dim=-1)
+        motion = found.new_zeros(*real.shape, found.shape[-1])
+        return QualityFeatures(spatial, real, motion.masked_scatter(real[..., None], found))
 
     def _see(self, batch: Batch) -> Tensor:
         dtype = next(self.spatial.parameters()).dtype
-        pixels, real = self.frames(batch.frames, dtype), batch.frame_mask
+        frames = batch.frames
+        if self.config.spatial.source == "chunks":
+            assert batch.motion is not None
+            frames = batch.motion[:, :, batch.motion.shape[2] // 2]
+        pixels, real = self.frames(frames, dtype), batch.frame_mask
         last = self.config.spatial.layer == -1
         found = self.spatial(pixels[real], output_hidden_states=not last)
         states = found.last_hidden_state if last else found.hidden_states[self.config.spatial.layer]
@@ -236,9 +271,30 @@ class QualityEncoder(nn.Module):
         return tokens.sum(1, keepdim=True) / count
 
 
+@torch.no_grad()
+def chunk_statistics(chunks: Tensor, scales: int) -> Tensor:
+    """What blur, noise, compression and freezing leave in a chunk, without any parameter.
+
+    Args:
+        chunks: (N, K, 3, h, w) uint8 RGB.
+        scales: sizes; h and w must be at least 2^(scales − 1).
+
+    Returns:
+        (N, 8 · scales + 3) float32: mean and deviation of the residuals of
+        `coefvq.modules.residuals`, averaged over the pictures, and `motion_statistics`.
+    """
+    weights = chunks.new_tensor(LUMA, dtype=torch.float32)
+    grey = torch.einsum("nkchw,c->nkhw", chunks.float(), weights)
+    _, found = residual_statistics(grey.flatten(0, 1), scales)
+    shown = torch.ones(chunks.shape[:2], dtype=torch.bool, device=chunks.device)
+    change = motion_statistics(grey[:, :, None] / GREY_STD, shown)
+    return torch.cat([found.view(*chunks.shape[:2], -1).mean(1), change], dim=-1)
+
+
 __all__ = [
     "QualityEncoder",
     "QualityEncoderConfig",
     "QualityFeatures",
     "SpatialConfig",
+    "chunk_statistics",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from coefvq.modules.clip_checkpoints import ClipCheckpoints
@@ -43,12 +44,17 @@ class BlindQuality(PretrainedMixin, nn.Module):
         motion: see `coefvq.modules.temporal.TemporalPool`.
         label_range: lowest and highest label: the head's output of ±1 means these, and an
             untrained model says about the middle. None: the output is the score.
+        levels: 0: the head says the score. K of 2 or more: it says a logit for each of K levels,
+            the best first, and the score is their expectation, evenly worth the highest label
+            down to the lowest (levels: Wu et al., "Q-Align", 2023). `level_logits` can then be
+            distilled from a teacher's levels, which a score alone cannot carry; that a small model
+            without language learns them is a reconstruction of ours.
         head_dropout: on the head's hidden layer.
         num_outputs: must be 1; given by the run's config, so that another task is refused.
         pretrained: a Swin to start from, a folder or a Hugging Face name; None: random weights.
 
     Raises:
-        ValueError: several outputs, or pretrained weights that do not fit.
+        ValueError: several outputs, levels without a range, or pretrained weights that do not fit.
 
     Example:
         >>> import torch
@@ -68,6 +74,7 @@ class BlindQuality(PretrainedMixin, nn.Module):
         width: int = 64,
         motion: bool = True,
         label_range: Sequence[float] | None = None,
+        levels: int = 0,
         head_dropout: float = 0.0,
         num_outputs: int = 1,
         pretrained: str | None = None,
@@ -78,6 +85,13 @@ class BlindQuality(PretrainedMixin, nn.Module):
                 f"a quality model gives one score per clip, but the task has {num_outputs} "
                 "outputs; choose a regression such as data.task=quality, or another student"
             )
+        if levels and (levels < 2 or label_range is None):
+            raise ValueError(
+                f"levels={levels} with label_range={label_range}: two or more levels are worth "
+                "values between the lowest and the highest label; state the data's range, for "
+                "instance data.label_range=[0,100], or set levels=0"
+            )
+        self.levels = levels
         self.shape = {"vision": vision, "frames": frames}
         self.label_range = None if label_range is None else tuple(float(x) for x in label_range)
         self.frames: FragmentProcessor | FrameProcessor
@@ -87,7 +101,7 @@ class BlindQuality(PretrainedMixin, nn.Module):
             self.frames = FrameProcessor(frames)
         self.vision = vision.build()
         self.pool = TemporalPool(self.vision.width, width, motion=motion)
-        self.head = TaskHead(width, 1, head_dropout)
+        self.head = TaskHead(width, levels or 1, head_dropout)
         if pretrained is not None:
             there: Any = SimpleNamespace(vision=self.vision, text=None, audio=None)
             ClipCheckpoints(vision=pretrained).load_into(there)
@@ -95,8 +109,9 @@ class BlindQuality(PretrainedMixin, nn.Module):
     def forward(self, batch: Batch) -> StudentOutput:
         """Score a batch; only its frames are read."""
         pixels = self.frames(batch.frames, self.pool.project.weight.dtype)
-        scores, features = self.score(pixels, batch.frame_mask)
-        return StudentOutput(logits=scores, features=features)
+        answers, features = self._answer(pixels, batch.frame_mask)
+        levels = answers if self.levels else None
+        return StudentOutput(self._scores(answers), features, level_logits=levels)
 
     def score(self, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Score prepared frames.
@@ -108,14 +123,24 @@ class BlindQuality(PretrainedMixin, nn.Module):
         Returns:
             (B,) scores in the labels' unit, and (B, D) features.
         """
+        answers, features = self._answer(pixels, mask)
+        return self._scores(answers), features
+
+    def _answer(self, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,), or (B, levels) logits, and (B, D) features."""
         tokens = self.vision(pixels.flatten(0, 1))[:, 0].unflatten(0, pixels.shape[:2])
         features = self.pool(tokens, mask, pixels)
-        scores: Tensor = self.head(features)
-        if self.label_range is not None:
-            low, high = self.label_range
-            # float32: half precision would round scores of 0 to 100 to a sixteenth.
-            scores = (low + high) / 2 + (high - low) / 2 * scores.float()
-        return scores, features
+        return self.head(features), features
+
+    def _scores(self, answers: Tensor) -> Tensor:
+        if self.label_range is None:
+            return answers
+        low, high = self.label_range
+        answers = answers.float()  # half precision would round scores of 0 to 100 to a sixteenth
+        if self.levels:
+            worth = torch.linspace(high, low, self.levels, device=answers.device)
+            return answers.softmax(-1) @ worth
+        return (low + high) / 2 + (high - low) / 2 * answers
 
     @property
     def features_width(self) -> int:
@@ -135,6 +160,7 @@ class BlindQuality(PretrainedMixin, nn.Module):
             "width": self.features_width,
             "motion": self.pool.motion,
             "label_range": None if self.label_range is None else list(self.label_range),
+            "levels": self.levels,
             "head_dropout": self.head.dropout,
         }
 

@@ -49,11 +49,33 @@ def mix_logits(logits: Tensor, weights: Tensor, task: TaskKind) -> Tensor:
     return yes - no
 
 
+def disagreement(scores: Tensor, weights: Tensor, task: TaskKind) -> Tensor | None:
+    """How far the scores of several teachers lie apart: a `score_std`. None unless a regression.
+
+    Args:
+        scores: (K, B) of K teachers, K at least 2.
+        weights: (K, B), summing to 1 over the teachers.
+        task: what the scores mean.
+
+    Returns:
+        (B,) weighted standard deviation over the teachers, float32.
+
+    >>> disagreement(torch.tensor([[3.0], [4.0]]), torch.full((2, 1), 0.5), "regression").item()
+    0.5
+    """
+    if task != "regression":
+        return None
+    scores, weights = scores.float(), weights.float()
+    mean = (weights * scores).sum(0)
+    return (weights * (scores - mean).square()).sum(0).sqrt()
+
+
 class EnsembleTeacher:
     """Ask several teachers, live, cached or tables, and mix what they say.
 
-    Only logits come out: features of different teachers have nothing in common. One member is
-    passed through as it is, with everything it has.
+    Logits come out, and for a regression `score_std`, how far the members' scores lie apart;
+    features of different teachers have nothing in common. One member is passed through as it is,
+    with everything it has.
 
     Args:
         members: K teachers of one task.
@@ -118,7 +140,11 @@ class EnsembleTeacher:
                 "give teachers of one task with the same classes"
             )
         logits = torch.stack([output.logits.float() for output in outputs])
-        return TeacherOutput(mix_logits(logits, self._weigh(logits, batch), self.task))
+        weights = self._weigh(logits, batch)
+        return TeacherOutput(
+            mix_logits(logits, weights, self.task),
+            score_std=disagreement(logits, weights, self.task),
+        )
 
     def _weigh(self, logits: Tensor, batch: Batch | None = None) -> Tensor:
         labels = mask = None
@@ -140,4 +166,4 @@ class EnsembleTeacher:
         )
 
 
-__all__ = ["EnsembleTeacher", "Teacher", "mix_logits"]
+__all__ = ["EnsembleTeacher", "Teacher", "disagreement", "mix_logits"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from coefvq.teachers.ensemble import Teacher, mix_logits
+from coefvq.teachers.ensemble import Teacher, disagreement, mix_logits
 from coefvq.types import Batch, TaskKind, TeacherOutput
 
 
@@ -19,7 +19,8 @@ class OutOfFoldTeacher:
     sure than each of its parts, so confidences inside and outside the folds are not quite on one
     scale; a calibration that is fitted on validation clips is fitted to the mean.
 
-    Only logits come out: features of different members have nothing in common.
+    Logits come out, and for a regression `score_std`, how far the scores of all members lie apart:
+    for a clip in a fold that is an understatement, since the others have seen its label.
 
     Args:
         members: K teachers; member k was trained without the clips of fold k.
@@ -49,9 +50,11 @@ class OutOfFoldTeacher:
         home = torch.tensor([self.folds.get(name, -1) for name in batch.ids], device=batch.device)
         own = everyone[home.clamp(min=0), torch.arange(len(batch), device=batch.device)]
         share = torch.full_like(home, 1, dtype=torch.float32).expand(len(everyone), -1)
-        mixed = mix_logits(everyone, share / len(everyone), self.task)
+        share = share / len(everyone)
+        mixed = mix_logits(everyone, share, self.task)
         seen = (home >= 0).reshape(-1, *[1] * (own.ndim - 1))
-        return TeacherOutput(torch.where(seen, own, mixed))
+        spread = disagreement(everyone, share, self.task)
+        return TeacherOutput(torch.where(seen, own, mixed), score_std=spread)
 
 
 __all__ = ["OutOfFoldTeacher"]

@@ -346,3 +346,18 @@ def test_fields_one_by_one_change_the_fingerprint_and_no_file(make):
     assert plain.field_ids is None and plain.field_mask is None
     assert batch.field_ids.shape == batch.field_mask.shape == (len(batch), 1, 5)
     assert torch.equal(batch.input_ids, plain.input_ids) and batch.public().field_ids is not None
+
+
+def test_students_may_see_a_share_of_the_labels_and_teachers_see_all(make):
+    whole, part = make(batch_size=8), make(batch_size=8, student_labels=0.5)
+    for data in (whole, part):
+        data.prepare()
+    assert part.fingerprint == whole.fingerprint  # the same teacher, the same cache
+    (batch,) = part.train_dataloader()
+    assert len(batch) == 8 and int(batch.label_mask.sum()) == 3
+    (teachers,) = part.labelled_dataloader()
+    assert int(teachers.label_mask.sum()) == 6
+    alone = make(batch_size=8, student_labels=0.5, train_on="labelled")
+    alone.prepare()
+    (batch,) = alone.train_dataloader()
+    assert len(batch) == 3 and batch.label_mask.all()

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from coefvq.data.labels import LabelError, derive_classes, parse_label, summarise_labels
+from coefvq.data.labels import (
+    LabelError,
+    check_share,
+    derive_classes,
+    hide_labels,
+    parse_label,
+    summarise_labels,
+)
 from coefvq.types import Clip, TaskSpec
 
 
@@ -80,3 +87,17 @@ def test_summaries():
     assert summarise_labels(clips([None]), TaskSpec("t", "regression")) == {
         "clips": 1, "labelled": 0
     }  # fmt: skip
+
+
+def test_a_share_of_the_labels_is_hidden_by_id_alone():
+    clips = [Clip(f"c{i}", Path("x"), label=float(i) if i % 2 else None) for i in range(40)]
+    few, more = ({c.id for c in hide_labels(clips, s) if c.label is not None} for s in (0.1, 0.5))
+    assert len(few) == 2 and len(more) == 10 and few < more
+    assert [c.id for c in hide_labels(clips, 0.1)] == [c.id for c in clips]
+    assert hide_labels(clips, 1.0) == clips
+    backwards = hide_labels(clips[::-1], 0.1, drop=True)
+    assert {c.id for c in backwards} == few and all(c.label is not None for c in backwards)
+    assert sum(c.label is not None for c in hide_labels(clips, 1e-9)) == 1
+    for share in (0.0, 1.5, True):
+        with pytest.raises(ValueError, match=r"student_labels=.* is no share"):
+            check_share(share)

@@ -11,6 +11,7 @@ from coefvq.losses.regression_confidence import (
     agreement_std,
     level_entropy,
     level_spread,
+    score_confidence,
     uniform,
 )
 
@@ -76,3 +77,14 @@ def test_refusals():
     for kind in (StdConfidence, LabelCloseness):
         with pytest.raises(ValueError, match="scale must be a finite number above 0"):
             kind(0.0)
+
+
+def test_confidences_go_by_names():
+    scores, labels = torch.tensor([40.0, 50.0]), torch.tensor([50.0, 50.0])
+    far = score_confidence("closeness", scale=10.0)(scores, labels)
+    assert far.tolist() == [0.5, 1.0]
+    std = torch.tensor([0.0, 5.0])
+    assert score_confidence("std", 5.0)(scores, None, score_std=std).tolist() == [1.0, 0.5]
+    assert score_confidence("level_spread") is level_spread
+    with pytest.raises(ValueError, match="confidence"):
+        score_confidence("hope")

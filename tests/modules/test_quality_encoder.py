@@ -8,7 +8,12 @@ from small_lmm_vqa import SLOWFAST, SPATIAL, VIDEOMAE, moving_clips, small_encod
 from small_mllm import rows
 from transformers import BertConfig, CLIPConfig, CLIPModel, CLIPTextConfig
 
-from coefvq.modules.quality_encoder import QualityEncoder, QualityEncoderConfig, QualityFeatures
+from coefvq.modules.quality_encoder import (
+    QualityEncoder,
+    QualityEncoderConfig,
+    QualityFeatures,
+    chunk_statistics,
+)
 
 
 def make(seed=0, motion=SLOWFAST, **changes):
@@ -103,3 +108,45 @@ def test_refusals(tmp_path):
     BertConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"could not be opened as a CLIP \(it is a bert\)"):
         dataclasses.replace(SPATIAL, model_name_or_path=str(tmp_path)).open()
+
+
+def test_statistics_stand_behind_the_vector_of_motion():
+    plain, clips = make(), moving_clips(3)
+    more = make(residual_scales=2)
+    assert more.widths["motion"] == plain.widths["motion"] + 8 * 2 + 3
+    found, real = more(clips).motion, clips.frame_mask
+    torch.testing.assert_close(found[..., : plain.widths["motion"]], plain(clips).motion)
+    behind = chunk_statistics(clips.motion[real], 2)
+    torch.testing.assert_close(found[real][:, -19:], behind)
+    assert not found[~real].any()
+    alone = make(motion=None, residual_scales=2)
+    assert alone.widths["motion"] == 19
+    torch.testing.assert_close(alone(clips).motion[real], behind)
+
+
+def test_statistics_know_blur_and_a_picture_that_stands_still():
+    noise = torch.randint(256, (2, 4, 3, 16, 16), dtype=torch.uint8)
+    still = noise[:, :1].expand(-1, 4, -1, -1, -1)
+    flat = torch.full_like(noise, 128)
+    moving, frozen, empty = (chunk_statistics(chunks, 1) for chunks in (noise, still, flat))
+    assert (moving[:, -3] > frozen[:, -3] + 1).all()
+    assert torch.equal(frozen[:, -3], empty[:, -3])
+    assert (empty[:, :4] == -1).all() and (moving[:, :4] > 2).all()
+
+
+def test_the_spatial_encoder_may_look_at_the_middle_of_chunks():
+    spatial = dataclasses.replace(SPATIAL, source="chunks")
+    torch.manual_seed(0)
+    encoder = QualityEncoder(QualityEncoderConfig(spatial, SLOWFAST)).eval()
+    clips = moving_clips(3)
+    shown = dataclasses.replace(clips, frames=clips.motion[:, :, 2])
+    assert torch.equal(encoder(clips).spatial, make()(shown).spatial)
+    blank = dataclasses.replace(clips, frames=torch.zeros_like(clips.frames))
+    assert torch.equal(encoder(clips).spatial, encoder(blank).spatial)
+    assert encoder.config.spatial.source == "chunks"
+    with pytest.raises(ValueError, match="no chunks of video"):
+        encoder(dataclasses.replace(clips, motion=None))
+    with pytest.raises(ValueError, match="source is"):
+        dataclasses.replace(SPATIAL, source="sky")
+    with pytest.raises(ValueError, match="residual_scales"):
+        small_encoder(residual_scales=-1)

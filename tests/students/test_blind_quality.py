@@ -135,3 +135,30 @@ def test_sizes(name, most):
     model = instantiate(OmegaConf.create({"runtime": runtime, "student": cfg}).student)
     count = sum(p.numel() for p in model.parameters())
     assert 0.2 * most < count <= most
+
+
+def test_a_score_by_levels_is_their_expectation(tmp_path):
+    model, batch = small(levels=5).eval(), make_batch()
+    output = model(batch)
+    assert output.level_logits.shape == (6, 5)
+    want = output.level_logits.softmax(-1) @ torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])
+    torch.testing.assert_close(output.logits, want)
+    assert small()(make_batch()).level_logits is None
+    model.save_pretrained(tmp_path / "m")
+    again = BlindQuality.from_pretrained(tmp_path / "m").eval()
+    assert torch.equal(again(batch).logits, output.logits)
+    for options in ({"levels": 1, "label_range": (1, 5)}, {"levels": 5}):
+        with pytest.raises(ValueError, match="two or more levels are worth"):
+            BlindQuality(CONV, FragmentConfig(patch=4), width=8, **options)
+
+
+def test_the_same_file_has_the_same_score_ten_times_and_in_three_batch_sizes():
+    model, batch = small().eval(), make_batch(8)
+    with torch.no_grad():
+        whole = model(batch).logits
+        for _ in range(10):
+            assert torch.equal(model(batch).logits, whole)
+        for size in (1, 3, 4):
+            rows = [list(range(8))[i : i + size] for i in range(0, 8, size)]
+            scores = torch.cat([model(part(batch, r)).logits for r in rows])
+            assert torch.allclose(scores, whole, atol=4e-6, rtol=0)

@@ -231,12 +231,12 @@ def test_a_folder_without_a_teacher_is_said(prepared, tmp_path):
 
 def test_a_teacher_may_have_an_objective_of_its_own(small, tmp_path):
     known = ("task=regression", "num_outputs=1", "num_privileged=3", "vocab_size=50",
-             "score_low=0", "score_high=100")  # fmt: skip
+             "label_range=[0,50]")  # fmt: skip
     words = [f"runtime.{word}" for word in known]
     cfg = small("+recipe=teacher", "teacher=lmm_vqa", *words, folder=tmp_path / "run")
     objective = teacher_objective(cfg, None)
-    assert dict(objective.weights) == {"number": 1.0, "level": 1.0, "score": 0.01}
-    assert objective.terms["level"].high == 100
+    assert dict(objective.weights) == {"number": 1.0, "level": 1.0, "score": 0.03}
+    assert objective.terms["level"].loss.high == 100
     # Whatever decides the weights is in the fingerprint; teachers without one keep theirs.
     data = SimpleNamespace(batch_size=8, fingerprint="x")
     assert "objective" in teacher_settings(cfg, data)["teacher"]

@@ -134,3 +134,13 @@ def test_teachers_of_other_tasks_are_refused():
     teacher = EnsembleTeacher([Says(torch.zeros(4)), Says(torch.zeros(4, 3))], "binary")
     with pytest.raises(ValueError, match=r"shapes \[\(4,\), \(4, 3\)\].*same classes"):
         teacher(BATCH)
+
+
+def test_scores_that_lie_apart_say_so():
+    members = [Says([1.0, 2.0, 3.0, 4.0]), Says([3.0, 2.0, 3.0, 0.0])]
+    output = EnsembleTeacher(members, "regression")(BATCH)
+    assert output.score_std.tolist() == [1.0, 0.0, 0.0, 2.0]
+    # A quarter of the weight at a distance of 4: sqrt(3/16) of it
+    fixed = EnsembleTeacher(members, "regression", weighting="fixed", weights=[3, 1])(BATCH)
+    assert fixed.score_std[3].item() == pytest.approx(3**0.5)
+    assert EnsembleTeacher(members, "binary")(BATCH).score_std is None

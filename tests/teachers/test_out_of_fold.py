@@ -36,6 +36,7 @@ def test_each_clip_is_answered_by_who_has_not_seen_it():
     expected = own + torch.tensor([100.0, 0.0, 100.0, 100.0, 200.0, 100.0])
     torch.testing.assert_close(output.logits, expected)
     assert output.features is None
+    torch.testing.assert_close(output.score_std, torch.full((6,), (20000 / 3) ** 0.5))
     # All see the same batch, so that no clip's arithmetic depends on the fold of its neighbours.
     assert all(member.asked == list(batch.ids) for member in members)
 
