@@ -18,6 +18,7 @@ from coefvq.losses.feature_kd import FeatureKDLoss, feature_kd_loss
 from coefvq.losses.fidelity_rank import FidelityRankLoss, fidelity_rank_loss
 from coefvq.losses.gatekeeper import GatekeeperLoss, gatekeeper_loss
 from coefvq.losses.ha_pfd import HAPFDLoss, ha_pfd_loss
+from coefvq.losses.in_points import InPoints
 from coefvq.losses.level_kd import LevelKDLoss, level_kd_loss
 from coefvq.losses.linear_kd import LinearKDLoss, linear_kd_loss
 from coefvq.losses.logit_kd import LogitKDLoss, logit_kd_loss
@@ -55,6 +56,7 @@ __all__ = [
     "FidelityRankLoss",
     "GatekeeperLoss",
     "HAPFDLoss",
+    "InPoints",
     "LevelAnswerLoss",
     "LevelKDLoss",
     "LinearKDLoss",
