@@ -116,19 +116,23 @@ def test_one_table_of_it_all_and_nothing_is_run_twice(settings, tmp_path, capsys
     assert paths[0].exists() and table_of(out) == first
     assert {path: path.stat().st_mtime_ns for path in paths[1:]} == times
 
-    # Two processes at a time, from nothing: the same table.
-    other = settings(*words, "jobs=2")
-    other.out = str(tmp_path / "parallel")
-    torch.set_num_threads(1)
-    compare(other)
-    assert table_of(tmp_path / "parallel") == first
-
     # Finished runs with other settings are named, never mixed in.
     changed = settings(*words)
     changed.overrides.append("optimizer.lr=0.125")
     sentence = r"was run with other settings \(optimizer\.lr: 0\.003 -> 0\.125\)"
     with pytest.raises(ValueError, match=sentence):
         compare(changed)
+
+
+@pytest.mark.slow
+def test_two_processes_at_a_time_give_the_same_table(settings, tmp_path):
+    words = ("recipes=[supervised,'cpfd objective.confidence=margin']", "seeds=2")
+    torch.set_num_threads(1)
+    for name, more in (("one", ()), ("two", ("jobs=2",))):
+        cfg = settings(*words, *more)
+        cfg.out = str(tmp_path / name)
+        compare(cfg)
+    assert table_of(tmp_path / "one") == table_of(tmp_path / "two")
 
 
 def test_a_failing_run_is_named_and_the_others_go_on(settings, tmp_path, capsys):
@@ -190,6 +194,7 @@ def test_words_behind_two_dashes_are_for_every_run():
     ]
 
 
+@pytest.mark.slow
 def test_from_the_command_line(small_words, tmp_path):
     command = [sys.executable, "-m", "coefvq.compare", "seeds=1", "out=table",
                "recipes=[supervised,'label_smoothing data.labelled=0']",

@@ -47,6 +47,7 @@ def test_the_screen_of_the_main_job(finished_run, small_words, tmp_path):
         "data     shortform_data",
         "teacher df_xvlm",
         "teacher  df_xvlm",
+        "asking df_xvlm about validation clips",
         "asking df_xvlm",
         "cache    64 rows",
         "teacher  validation",
@@ -131,6 +132,7 @@ def test_no_space_left_is_told(call, monkeypatch):
     assert status == 2 and "no space left on the device" in err and "run_dir=" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to one process is POSIX's")
 def test_ctrl_c_says_how_to_go_on(finished_run, small_words, tmp_path, start_process):
     command = [*TRAIN, "+recipe=supervised", *small_words, "trainer.max_steps=1000000", "run_dir=x"]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from coefvq.teacher_cache.failures import cannot_write
+from coefvq.teacher_cache.failures import cannot_write, with_a_sentence
 from coefvq.teacher_cache.identity import IDENTITY, CacheIdentity, read_identity, write_identity
 from coefvq.teacher_cache.rows import Rows, arrays_of, joined, output_of, stored_errors
 from coefvq.teacher_cache.shards import ENDING, RAGGED, Shard, read_shard, write_shard
@@ -221,10 +221,8 @@ class TeacherCache:
         try:
             for part in self.folder.glob(f".*{ENDING}.part"):
                 part.unlink(missing_ok=True)  # of a writer that was killed
-            try:
+            with with_a_sentence(self.folder, len(self)):
                 write_identity(self.folder, self.identity)
-            except OSError as error:
-                raise cannot_write(self.folder, len(self), error) from error
             self.refresh()
             try:
                 yield
@@ -277,15 +275,13 @@ class TeacherCache:
             return
         rows = joined(self._waiting)
         digest = hashlib.sha256(json.dumps([rows.ids, rows.views]).encode()).hexdigest()[:16]
-        try:
+        with with_a_sentence(self.folder, len(self)):
             write_identity(self.folder, self.identity)
             path = self.folder / f"shard-{digest}{ENDING}"
             write_shard(
                 path, rows.ids, rows.views, rows.arrays, fingerprint=self.identity.fingerprint,
                 contents=rows.contents, errors=rows.errors,
             )  # fmt: skip
-        except OSError as error:
-            raise cannot_write(self.folder, len(self), error) from error
         self._waiting.clear()
         self._since = time.monotonic()
         self.refresh()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _ELSEWHERE = ", or set cache_dir to another disk"
@@ -34,4 +36,13 @@ def cannot_write(folder: Path, rows: int, error: OSError) -> OSError:
     )
 
 
-__all__ = ["cannot_write"]
+@contextmanager
+def with_a_sentence(folder: Path, rows: int) -> Iterator[None]:
+    """Whatever cannot be written here says so as above."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(folder, rows, error) from error
+
+
+__all__ = ["cannot_write", "with_a_sentence"]

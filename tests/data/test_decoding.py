@@ -142,6 +142,7 @@ def test_a_broken_pool_is_replaced_by_this_process(cache, clips, monkeypatch, ca
     check(cache, clips)
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_main_guard(clip_files, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
