@@ -82,6 +82,11 @@ def miss_rate(missed: Values, probability: Values, *, confidence: float = 0.95) 
 def recall_from_audit(misses: MissEstimate, found: int) -> tuple[float, float, float]:
     """Return the recall of a period and its interval: found / (found + missed).
 
+    Missed are positives among the clips that the light model *kept*. Where the heavy model is the
+    judge, these are all. Where people are, positives that the heavy model denied are missed, too,
+    and are not counted here: then this is an upper bound, unless some of the deferred clips are
+    audited as well.
+
     Args:
         misses: of the kept clips of the period.
         found: positives that the cascade answered yes in the same period, confirmed by the same
