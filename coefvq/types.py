@@ -13,7 +13,7 @@ leaves as logits whose meaning a `TaskSpec` names.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -66,6 +66,20 @@ class Tensors:
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move every tensor; takes what `Tensor.to` takes. Give a device, not a dtype."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def rows(self, index: Sequence[int]) -> Self:
+        """Some rows of every tensor and every tuple, in this order; a row may come twice."""
+        chosen = torch.as_tensor(index, dtype=torch.long)
+        changed: dict[str, Any] = {}
+        for f in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                changed[f.name] = value[chosen.to(value.device)]
+            elif isinstance(value, Tensors):
+                changed[f.name] = value.rows(index)
+            elif isinstance(value, tuple):
+                changed[f.name] = tuple(value[place] for place in chosen.tolist())
+        return dataclasses.replace(self, **changed)  # type: ignore[type-var]
 
     def pin_memory(self) -> Self:
         """Pin every tensor, for asynchronous copies to a GPU."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from toys import toy_batches
 
+from coefvq.pairs import PairBatch
 from coefvq.types import Batch, InputSpec, StudentOutput, TaskSpec
 
 
@@ -25,6 +26,17 @@ def test_to_moves_every_tensor_and_keeps_the_rest():
     assert moved.frames.dtype == torch.uint8
     output = StudentOutput(torch.zeros(2)).to("meta")
     assert output.logits.device.type == "meta" and output.features is None
+
+
+def test_rows_are_picked_from_tensors_tuples_and_what_lies_within():
+    one = Batch(("a", "b"), torch.arange(2), torch.ones(2, 1), views=("v", "w"))
+    chosen = one.rows([1, 0, 1])
+    assert chosen.ids == ("b", "a", "b") and chosen.views == ("w", "v", "w")
+    assert chosen.frames.tolist() == [1, 0, 1] and chosen.labels is None
+    pairs = PairBatch(("p", "q"), one, one.rows([1, 0]), labels=torch.tensor([0.0, 1.0]))
+    last = pairs.rows([1])
+    assert (last.ids, last.query.ids, last.candidate.ids) == (("q",), ("b",), ("a",))
+    assert last.labels.tolist() == [1.0]
 
 
 def test_batches_are_frozen_and_have_a_length():

@@ -49,8 +49,8 @@ def fixed_batches(dataset: ClipDataset, missing: Sequence[str], size: int) -> li
     in it, so batches are cut from the whole split in one order, and the last is filled up with its
     own clips: a run that was killed and goes on then computes the very numbers that it would have
     computed. A live teacher in shuffled training batches of the same size gives equal numbers where
-    kernels treat all places alike, which sizes of whole vectors (multiples of 8) do on the CPUs
-    that were tried; elsewhere, as at 7, they differ by rounding, up to 1e-6.
+    kernels treat all places alike, which they do on the CPUs that were tried, for `FrozenTeacher`
+    fills batches up to whole vectors.
 
     >>> class Three: ids = ["c", "a", "b"]
     >>> fixed_batches(Three(), ["b"], size=2)

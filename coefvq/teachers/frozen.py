@@ -10,6 +10,11 @@ from torch import nn
 
 from coefvq.types import Batch, StudentOutput, TeacherOutput
 
+VECTOR = 8
+"""On a CPU batches are filled up to a multiple of it with their own clips. Kernels work on whole
+vectors and treat what is left over differently, so that without it a clip's last digit depends on
+its place in the batch, and an answer that was kept is not quite the one that would be given now."""
+
 
 class FrozenTeacher:
     """A frozen module in eval mode.
@@ -37,10 +42,16 @@ class FrozenTeacher:
             self.module.to(device)
             self._device = device
         answer: Callable[[Batch], StudentOutput | TeacherOutput] = self.module
+        n = len(batch)
+        more = -n % VECTOR if device.type == "cpu" else 0
+        if more:
+            batch = batch.rows([place % n for place in range(n + more)])
         with torch.no_grad():
             output = answer(batch)
         values = {f.name: getattr(output, f.name, None) for f in dataclasses.fields(TeacherOutput)}
-        return TeacherOutput(**{k: None if v is None else v.detach() for k, v in values.items()})
+        return TeacherOutput(
+            **{k: None if v is None else v.detach()[:n] for k, v in values.items()}
+        )
 
 
-__all__ = ["FrozenTeacher"]
+__all__ = ["VECTOR", "FrozenTeacher"]
