@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import sys
@@ -18,8 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+from coefvq.files import refusal
+
 """A disk, a quota or a limit on the size of files (ulimit -f) is used up."""
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -153,6 +152,7 @@ def validate(cfg: DictConfig) -> None:
         )
     for name, weight in objective.weights.items():
         _check_number(f"objective.weights.{name}", weight, 0.0, math.inf)
+    _check_objective_is_read(cfg)
     if "distill_weight" in objective:
         _check_number("objective.distill_weight", objective.distill_weight, 0.0, 1.0)
     if "temperature" in objective:
@@ -220,6 +220,17 @@ def _check_precision(precision: str) -> None:
         )
 
 
+def _check_objective_is_read(cfg: DictConfig) -> None:
+    """A word of the objective that stands in no term was mistyped behind a plus."""
+    everything = str(written(cfg))
+    for key in set(cfg.objective) - {"weights", "terms", "schedules"}:
+        if f"{{objective.{key}}}" not in everything:
+            others = ", ".join(str(word) for word in cfg.objective if word != key)
+            raise ValueError(
+                f"objective.{key} is read by no term of this objective; its words are {others}"
+            )
+
+
 def _check_logger(cfg: DictConfig) -> None:
     """The only logger whose package is an extra."""
     target = str((cfg.get("logger") or {}).get("_target_", ""))
@@ -250,25 +261,6 @@ def written(cfg: DictConfig) -> dict:
     return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
 
 
-def _of_the_system(error: OSError) -> str:
-    """What to say where the system refused to read or write; empty if no user could mend it."""
-    if error.errno is None or error.strerror is None:
-        return ""
-    if error.strerror != os.strerror(error.errno):
-        return str(error.strerror)  # a sentence of ours
-    if error.errno in _FULL:
-        return (
-            f"no space left on the device ({error}); free some, lift the limit if there is one "
-            "(ulimit -f), or move the cache with cache_dir= and the run with run_dir="
-        )
-    if error.errno in _FORBIDDEN:
-        return (
-            f"{error.filename} is not ours to read or write ({error.strerror}); change its rights, "
-            "or move the cache with cache_dir= and the run with run_dir="
-        )
-    return ""
-
-
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turn what a user can mend into one sentence and exit status 2.
@@ -286,7 +278,7 @@ def one_sentence() -> Iterator[None]:
     except (ValueError, OmegaConfBaseException, OSError) as error:
         sentence = str(error).strip()
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            sentence = _of_the_system(error)
+            sentence = refusal(error)
         if os.environ.get("COEFVQ_DEBUG") or not sentence:
             raise
         print(f"\ncoefvq: {sentence}", file=sys.stderr)

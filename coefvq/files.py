@@ -1,13 +1,17 @@
-"""Write files so that a reader sees the old or the new content, never half of one."""
+"""Write files so that a reader sees the old or the new content, never half of one; say why not."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -37,4 +41,23 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-__all__ = ["replacing", "write_json", "write_text"]
+def refusal(error: OSError) -> str:
+    """What to say where the system refused to read or write; empty if no user could mend it."""
+    if error.errno is None or error.strerror is None:
+        return ""
+    if error.strerror != os.strerror(error.errno):
+        return str(error.strerror)  # a sentence of ours
+    if error.errno in _FULL:
+        return (
+            f"no space left on the device ({error}); free some, lift the limit if there is one "
+            "(ulimit -f), or move the cache with cache_dir= and the run with run_dir="
+        )
+    if error.errno in _FORBIDDEN:
+        return (
+            f"{error.filename} is not ours to read or write ({error.strerror}); change its rights, "
+            "or move the cache with cache_dir= and the run with run_dir="
+        )
+    return ""
+
+
+__all__ = ["refusal", "replacing", "write_json", "write_text"]

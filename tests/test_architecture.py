@@ -28,7 +28,7 @@ ALLOWED = {
                 "cascade", "serving"},
     "optim": set(),
     "callbacks": {"types"},
-    "config": {"losses"},
+    "config": {"losses", "files"},
     "distiller": {"types", "objective", "optim", "evaluation"},
     "engine": {"callbacks", "progress"},
     "teacher_supply": {"types", "files", "modules", "losses", "objective", "teachers", "data",

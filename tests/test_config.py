@@ -19,7 +19,12 @@ def composed(**changes):
                 "temperature": 1.0,
                 "confidence": "margin",
                 "weights": {"cpfd": 1.0},
-                "terms": {"cpfd": {}},
+                "terms": {
+                    "cpfd": {
+                        key: f"${{objective.{key}}}"
+                        for key in ("distill_weight", "temperature", "confidence")
+                    }
+                },
             },
         }
     )
@@ -128,3 +133,11 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch):
     monkeypatch.setenv("COEFVQ_DEBUG", "1")
     with pytest.raises(ValueError, match="shown"), config.one_sentence():
         raise ValueError("shown")
+
+
+def test_a_word_that_no_term_reads_is_refused(small, tmp_path):
+    """As Hydra advises where a word is mistyped."""
+    cfg = small("+recipe=cpfd", "+objective.distil_weight=0.3", folder=tmp_path / "run")
+    sentence = r"objective\.distil_weight is read by no term of this objective; its words are disti"
+    with pytest.raises(ValueError, match=sentence):
+        config.validate(cfg)

@@ -131,13 +131,12 @@ class ManifestSource:
                     f"{list(names)}"
                 )
         columns = self._needed(names, tables)
-        by_column = self._by_column(tables)
         rows = [
             Row(
                 table.file,
                 number + 1,
-                {column: table.columns[column][number] for column in columns},
-                None if by_column or split == "train" else split,
+                {c: table.columns[c][number] for c in columns if c in table.columns},
+                None if split == "train" else split,
             )
             for split, table in tables.items()
             for number in range(len(table))
@@ -169,7 +168,7 @@ class ManifestSource:
         return (self.label,) if isinstance(self.label, str) else self.label
 
     def _by_column(self, tables: dict[str, Table]) -> bool:
-        return len(tables) == 1 and self.split in tables["train"].columns
+        return self.split in tables["train"].columns
 
     def _expand(self, table: Table, patterns: Sequence[str]) -> tuple[str, ...]:
         found: dict[str, None] = {}
@@ -188,10 +187,10 @@ class ManifestSource:
             "label_std": (self.label_std,) if self.label_std else (),
             "group": (self.group,) if self.group else (),
         }
-        if len(tables) == 1 and self.split not in (None, "split"):
-            wanted["split"] = (str(self.split),)
+        own = {"split": (str(self.split),)} if self.split not in (None, "split") else {}
         for table in tables.values():
-            for argument, columns in wanted.items():
+            first = table is tables["train"]  # the only one whose rows may go anywhere
+            for argument, columns in (wanted | own if first else wanted).items():
                 for column in columns:
                     if column not in table.columns:
                         raise ValueError(
@@ -206,10 +205,10 @@ class ManifestSource:
     def _assign_splits(
         self, rows: list[Row], tables: dict[str, Table], problems: list[Problem]
     ) -> None:
-        if self._by_column(tables):
-            take_splits(rows, str(self.split), problems)
-            return
         open_rows = [row for row in rows if row.split is None]
+        if self._by_column(tables):
+            take_splits(open_rows, str(self.split), problems, set(tables))
+            return
         missing = [split for split in ("val", "test") if split not in tables]
         fractions = {f"{s}_fraction": self.fractions[f"{s}_fraction"] for s in missing}
         if not missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,14 +99,32 @@ def take_path(
     return path
 
 
-def take_splits(rows: Sequence[Row], column: str, problems: list[Problem]) -> None:
-    """Read the split of every row from a column."""
+def take_splits(
+    rows: Sequence[Row], column: str, problems: list[Problem], files: Collection[str] = ()
+) -> None:
+    """Read the split of every row from a column.
+
+    Args:
+        rows: of the file whose rows may go anywhere.
+        column: `train`, `val` or `test`, or another word for it.
+        problems: gets what is wrong.
+        files: splits that have a file of their own, which nothing here may be added to.
+
+    Raises:
+        ValueError: a row is put into such a split.
+    """
     for row in rows:
         word = row.cells[column]
         row.split = ALIASES.get(str(word).strip().lower())
         if row.split is None:
             said = "is empty" if blank(word) else f"{word!r} is unknown"
             problems.append(row.problem(f"{column} {said}; write train, val or test"))
+        elif row.split != "train" and row.split in files:
+            raise ValueError(
+                f"{row.file}, row {row.number}: column {column!r} puts it into {row.split}, but "
+                f"data.{row.split} names a file of its own; leave out data.{row.split}, or set "
+                "data.split=null to train on all rows of the first file"
+            )
 
 
 def unlabelled(row: Row, columns: Sequence[str]) -> bool:

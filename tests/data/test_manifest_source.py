@@ -336,3 +336,31 @@ def test_the_real_clips(real_clips, tmp_path, write_manifest):
     ).load()
     assert len(manifest.clips) == 33
     assert all(manifest.split(split) for split in ("train", "val", "test"))
+
+
+def test_a_column_of_splits_counts_beside_a_file_of_its_own(rows, clip_files, write_manifest):
+    kept = [row for row in rows if row["split"] != "val"]
+    val = [row for row in rows if row["split"] == "val"]
+    bare = [{key: value for key, value in row.items() if key != "split"} for row in val]
+    files = {"val": write_manifest(bare, "val.csv")}
+    manifest = ManifestSource(write_manifest(kept), root=clip_files, **files).load()
+    assert [len(manifest.split(s)) for s in ("train", "val", "test")] == [8, 2, 2]
+    assert {clip.id for clip in manifest.split("test")} == {
+        row["id"] for row in rows if row["split"] == "test"
+    }
+
+
+def test_rows_of_a_split_that_has_its_own_file_are_refused(rows, clip_files, write_manifest):
+    source = ManifestSource(
+        write_manifest(rows), root=clip_files, val=write_manifest(rows[:2], "val.csv")
+    )
+    with pytest.raises(ValueError, match=r"puts it into val, but data\.val names a file of its"):
+        source.load()
+    alone = ManifestSource(
+        write_manifest([{**row, "id": f"x{row['id']}"} for row in rows], "all.csv"),
+        root=clip_files,
+        val=write_manifest(rows[:2], "val.csv"),
+        split=None,
+        test_fraction=0.2,
+    )
+    assert len(alone.load().split("val")) == 2
