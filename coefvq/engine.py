@@ -183,11 +183,19 @@ def fit(
 
 
 def check_launch(cfg: DictConfig) -> None:
-    """Refuse several devices where the processes for them cannot be started.
+    """Refuse devices that are not there, or whose processes cannot be started.
 
     Raises:
-        ValueError: in a Hydra sweep, whose runs follow each other in one process.
+        ValueError: no GPU, or several devices in a Hydra sweep, whose runs follow each other in one
+            process.
     """
+    wanted = cfg.trainer.get("accelerator", "auto")
+    there = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if wanted in ("gpu", "cuda") and not there:
+        raise ValueError(
+            f"trainer.accelerator={wanted}, but PyTorch finds no GPU here; use trainer=cpu, or "
+            "install a PyTorch that was built for this GPU"
+        )
     devices = cfg.trainer.get("devices", 1)
     several = len(devices) > 1 if isinstance(devices, ListConfig) else devices not in (1, "1")
     swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

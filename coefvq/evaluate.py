@@ -187,7 +187,9 @@ def _main(cfg: DictConfig) -> None:
             raise ValueError(f"{out} exists and holds other numbers; give another name with out=")
         write_json(out, plain(result))
         Console().print(
-            terminal_table(result | {"test": result[cfg.split], "paths": {"json": out}})
+            terminal_table(
+                result | {"test": result[cfg.split], "split": cfg.split, "paths": {"json": out}}
+            )
         )
         for line in vqa_lines(result):
             print(line)

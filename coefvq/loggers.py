@@ -30,6 +30,9 @@ def opened(chosen: Logger | None, folder: Path, checkpoint: Path) -> Iterator[li
         chosen: the logger of the config; None: the CSV file alone.
         folder: the run's folder.
         checkpoint: where a run that goes on left its last checkpoint.
+
+    Raises:
+        ValueError: W&B has no login here and was not told to stay offline.
     """
     loggers: list[Logger] = [] if chosen is None else [chosen]
     if not isinstance(chosen, CSVLogger):
@@ -38,13 +41,30 @@ def opened(chosen: Logger | None, folder: Path, checkpoint: Path) -> Iterator[li
     if isinstance(chosen, WandbLogger) and chosen._wandb_init.get("anonymous") is None:
         chosen._wandb_init.pop("anonymous", None)  # passed on as None, it makes W&B warn
     failed = True
+    _log_in(chosen)
     try:
         yield loggers
         failed = False
     finally:
         for logger in loggers:
-            if isinstance(logger, WandbLogger):
+            # One that was never used is not opened only to be closed.
+            if isinstance(logger, WandbLogger) and logger._experiment is not None:
                 logger.experiment.finish(exit_code=int(failed))
+
+
+def _log_in(chosen: Logger | None) -> None:
+    """Open W&B now: later, its own error would come with a traceback."""
+    if rank() > 0 or not isinstance(chosen, WandbLogger):
+        return
+    from wandb.errors import UsageError
+
+    try:
+        _ = chosen.experiment
+    except UsageError as error:
+        raise ValueError(
+            f"logger=wandb cannot start ({str(error).strip().splitlines()[0].rstrip('.')}); log in "
+            "with wandb login, or stay offline with WANDB_MODE=offline or logger.offline=true"
+        ) from error
 
 
 def keep_rows(logger: Logger, checkpoint: Path) -> None:

@@ -204,6 +204,16 @@ def test_a_sweep_over_several_devices_is_refused(cfg, devices, monkeypatch):
     engine.check_launch(cfg)
 
 
+def test_a_gpu_that_is_not_there_is_said_at_once(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    cfg = OmegaConf.create({"trainer": {"accelerator": "gpu", "devices": 1}})
+    with pytest.raises(ValueError, match=r"accelerator=gpu, but .* no GPU here; use trainer=cpu"):
+        engine.check_launch(cfg)
+    cfg.trainer.accelerator = "cpu"
+    engine.check_launch(cfg)
+
+
 def test_a_partial_node_is_a_callable():
     node = OmegaConf.create({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
     optimizer = engine.build(node, momentum=0.25)(nn.Linear(1, 1).parameters())

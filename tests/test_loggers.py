@@ -213,3 +213,19 @@ def test_a_sweep_in_one_process_makes_a_wandb_run_for_each(small_words, tmp_path
     runs = read_wandb(tmp_path / "runs")
     assert sorted(run["config"]["seed"] for run in runs) == [1, 2]
     assert all(len(run["history"]["test/f1"]) == 1 for run in runs)
+
+
+def test_wandb_without_a_login_is_one_sentence(tmp_path, monkeypatch):
+    from wandb.errors import UsageError
+
+    def refuse(self):
+        raise UsageError("No API key configured. Use `wandb login` to log in.\nMore words.")
+
+    monkeypatch.setattr(WandbLogger, "experiment", property(refuse))
+    logger = WandbLogger(save_dir=str(tmp_path), offline=True)
+    sentence = r"logger=wandb cannot start \(No API key .*\); log in with wandb login, or stay offl"
+    with (
+        pytest.raises(ValueError, match=sentence),
+        opened(logger, tmp_path, tmp_path / "last.ckpt"),
+    ):
+        raise AssertionError("nothing runs")

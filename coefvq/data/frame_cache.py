@@ -149,8 +149,9 @@ class FrameCache:
             draft.rename(self.folder / f"shard-{name}")
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _no_space(self.folder, "the disk is full") from error
+            # numpy says no number where only a part could be written.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None):
+                raise _no_space(self.folder, "the disk or a limit is reached") from error
             raise
         self.refresh()
 

@@ -145,7 +145,7 @@ def terminal_table(report: Mapping[str, Any]) -> RenderableType:
     )
     names, rows = rows_of(content.get("test") or {})
     table = Table(title=title or None, title_justify="left", title_style="bold")
-    table.add_column("test metric")
+    table.add_column(f"{content.get('split', 'test')} metric")
     for name in names:
         table.add_column(name, justify="right")
     for label, cells in rows:

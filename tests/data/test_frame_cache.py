@@ -157,11 +157,14 @@ def test_two_writers_at_once(tmp_path):
     assert batch["frames"][:, 0, 0, 0, 0].tolist() == list(range(30))
 
 
-def test_a_full_disk_is_said_with_the_folder_and_the_remedy(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "said", [(errno.ENOSPC, "No space left on device"), ("9 requested and 4 written",)]
+)
+def test_a_full_disk_is_said_with_the_folder_and_the_remedy(tmp_path, monkeypatch, said):
     cache = open_cache(tmp_path)
 
     def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(*said)
 
     with monkeypatch.context() as patch:
         patch.setattr(frame_cache.np, "save", full)
