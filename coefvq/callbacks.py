@@ -21,9 +21,13 @@ class FiniteLoss(Callback):
 
     On a GPU the check looks at the step before, whose value has long been computed, so that it
     does not make the device wait.
+
+    Args:
+        learning_rate: the word that sets the learning rate, for the sentence.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, learning_rate: str = "optimizer.lr") -> None:
+        self.learning_rate = learning_rate
         self._last: tuple[int, dict[str, torch.Tensor], tuple[str, ...]] | None = None
 
     def on_train_batch_end(
@@ -50,8 +54,7 @@ class FiniteLoss(Callback):
             self._check(self._last)
             self._last = None
 
-    @staticmethod
-    def _check(seen: tuple[int, dict[str, torch.Tensor], tuple[str, ...]]) -> None:
+    def _check(self, seen: tuple[int, dict[str, torch.Tensor], tuple[str, ...]]) -> None:
         step, values, ids = seen
         # Lightning divides `loss` by the number of accumulated batches; finite stays finite.
         if bool(torch.isfinite(values["loss"])):
@@ -62,8 +65,8 @@ class FiniteLoss(Callback):
         where = f"term {', '.join(bad)}" if bad else "the weighted sum of finite terms"
         raise NonFiniteLossError(
             f"the loss became {values['loss'].item():g} at step {step} in {where} ({terms}), on "
-            f"the batch with clips {shown}; lower optimizer.lr, use trainer.precision=32-true, or "
-            "look at those clips' labels and features"
+            f"the batch with clips {shown}; lower {self.learning_rate}, use trainer.precision="
+            "32-true, or look at those clips' labels and features"
         )
 
 

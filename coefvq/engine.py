@@ -99,7 +99,13 @@ def seed_everything(seed: int) -> None:
 
 
 def make_trainer(
-    cfg: DictConfig, folder: Path, *, logger: Any = False, label: str = "", **overrides: Any
+    cfg: DictConfig,
+    folder: Path,
+    *,
+    logger: Any = False,
+    label: str = "",
+    learning_rate: str = "optimizer.lr",
+    **overrides: Any,
 ) -> lightning.Trainer:
     """The Trainer of `cfg.trainer` with the callbacks of `cfg.callbacks` and the two of ours.
 
@@ -108,9 +114,10 @@ def make_trainer(
         folder: checkpoints go to `folder/checkpoints`.
         logger: a Lightning logger, several of them, or False.
         label: shown in front of the progress bar.
+        learning_rate: the word that sets it, for whoever has to lower it.
         overrides: arguments of lightning.Trainer that win over `cfg.trainer`.
     """
-    callbacks: list[Callback] = [StepSeed(cfg.seed), FiniteLoss()]
+    callbacks: list[Callback] = [StepSeed(cfg.seed), FiniteLoss(learning_rate)]
     plain = str(cfg.trainer.get("strategy", "auto")).startswith(("auto", "ddp"))
     if plain and "plugins" not in cfg.trainer:  # sharded strategies write checkpoints of their own
         overrides = {"plugins": [WholeCheckpointIO()], **overrides}

@@ -114,7 +114,7 @@ def _score(
                     f"clip {clip.id} ({clip.path}) cannot be read: {error.reason}; repair or "
                     "remove it, or set on_bad_clip=skip"
                 ) from error
-            problems[clip.id] = str(error)
+            problems[clip.id] = f"{clip.path} cannot be read: {error.reason}"
     columns: dict[str, list] = {}
     if samples:
         logits = served.logits(collate(samples))

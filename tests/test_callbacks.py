@@ -45,13 +45,15 @@ def test_other_devices_are_checked_one_step_late():
     class Trainer:
         global_step = 3
 
-    callback = FiniteLoss()
+    callback = FiniteLoss("teacher.training.lr")
     values = {"loss": torch.tensor(float("nan"), device="meta"), "task": torch.tensor(1.0)}
     batch = toy_batches()[0]
     callback.on_train_batch_end(Trainer(), None, values, batch, 0)  # waits, does not look
     assert callback._last[2] == batch.ids
     callback._last = (3, {"loss": torch.tensor(float("nan")), "task": torch.tensor(1.0)}, ("a",))
-    with pytest.raises(NonFiniteLossError, match="the weighted sum of finite terms"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"the weighted sum of finite terms.*lower teacher\.training\.lr"
+    ):
         callback.on_train_epoch_end(Trainer(), None)
 
 

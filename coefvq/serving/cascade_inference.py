@@ -185,7 +185,7 @@ def answer_clips(
                     f"clip {clip.id} ({clip.path}) cannot be read: {error.reason}; repair or "
                     "remove it, or set on_bad_clip=skip"
                 ) from error
-            return str(error), 0.0
+            return f"{clip.path} cannot be read: {error.reason}", 0.0
 
     for start in range(0, len(clips), batch_size):
         samples, seconds, read_clips = [], [], []

@@ -160,8 +160,9 @@ def train_teacher(
         inputs={"whole": whole, "public": public}[cfg.teacher.inputs],
     )
     trainer = engine.make_trainer(
-        cfg, folder, label=f"teacher {cfg.teacher.name}", max_steps=training.max_steps
-    )
+        cfg, folder, label=f"teacher {cfg.teacher.name}", learning_rate="teacher.training.lr",
+        max_steps=training.max_steps,
+    )  # fmt: skip
     last = folder / "checkpoints" / "last.ckpt"
     clips = data.labelled_dataloader(exclude)
     with clip_features(cfg, data, module):
