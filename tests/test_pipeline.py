@@ -190,7 +190,7 @@ def test_two_processes_make_one_run(command, tmp_path):
     assert len(list((tmp_path / "home" / "teachers").iterdir())) == 1
     assert result.stdout.count("test metric") == 1
     lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert len(lines) == 8, lines
+    assert len(lines) == 9, lines
     assert lines[3].endswith("trained") and "rows added" in lines[5]
     assert lines[6].startswith("teacher  validation") and "6/6" in lines[7]
     # And the second command finds the teacher of the first.
