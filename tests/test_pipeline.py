@@ -191,8 +191,8 @@ def test_two_processes_make_one_run(command, tmp_path):
     assert result.stdout.count("test metric") == 1
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert len(lines) == 9, lines
-    assert lines[3].endswith("trained") and "rows added" in lines[5]
-    assert lines[6].startswith("teacher  validation") and "6/6" in lines[7]
+    assert lines[3].endswith("trained") and "rows added" in lines[6]
+    assert lines[7].startswith("teacher  validation") and "6/6" in lines[8]
     # And the second command finds the teacher of the first.
     again = subprocess.run(
         [*command(*words)[:-2], f"run_dir={tmp_path / 'again'}", command()[-1]],
