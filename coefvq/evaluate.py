@@ -133,11 +133,11 @@ def why_no_teacher(run: str | Path) -> str | None:
 
     folder = RunFolder(Path(run).absolute())
     teacher = OmegaConf.load(folder.config).teacher
-    name = json.loads(folder.report.read_text(encoding="utf-8"))["teacher_name"]
-    if name is None:
+    report = json.loads(folder.report.read_text(encoding="utf-8"))
+    if report["teacher_name"] is None:
         return None
-    path = json.loads(folder.report.read_text(encoding="utf-8"))["paths"]["teacher"]
     if _has_a_model(teacher):
+        path = report["paths"]["teacher"]
         if not _gone(path):
             return None
         return f"only the student is scored: the teacher's folder {path} is gone"

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where nothing more fits: the disk, a quota, a limit."""
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -47,7 +48,7 @@ def refusal(error: OSError) -> str:
         return ""
     if error.strerror != os.strerror(error.errno):
         return str(error.strerror)  # a sentence of ours
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return (
             f"no space left on the device ({error}); free some, lift the limit if there is one "
             "(ulimit -f), or move the cache with cache_dir= and the run with run_dir="
@@ -60,4 +61,4 @@ def refusal(error: OSError) -> str:
     return ""
 
 
-__all__ = ["refusal", "replacing", "write_json", "write_text"]
+__all__ = ["FULL", "refusal", "replacing", "write_json", "write_text"]

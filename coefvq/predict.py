@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from coefvq import config
-from coefvq.serving.prediction_parts import PART, Parts, check_out
+from coefvq.serving.prediction_parts import PART, Parts, check_out, unreadable
 from coefvq.serving.score_columns import calibration_of, score_columns, shown_lines
 from coefvq.types import Clip
 
@@ -62,6 +62,7 @@ def predict(
     """
     from coefvq.data.clip_list import list_clips
     from coefvq.modules.pretrained import load_metadata
+    from coefvq.serving.cascade_inference import check_options
     from coefvq.serving.served_model import load_served, pick_device
     from coefvq.students.load import takes_pairs
 
@@ -70,10 +71,7 @@ def predict(
             f"model={model} judges pairs; give query= and candidate=, two video files, in place of "
             "clips="
         )
-    if on_bad_clip not in ("skip", "error"):
-        raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_options(batch_size, 0.0, on_bad_clip)
     check_out(out, overwrite)
     served = load_served(model).to(torch.device(pick_device(device)))
     calibration = calibration_of(load_metadata(model))
@@ -109,12 +107,7 @@ def _score(
         try:
             samples.append(reader.read(clip))
         except UnreadableClip as error:
-            if on_bad_clip == "error":
-                raise ValueError(
-                    f"clip {clip.id} ({clip.path}) cannot be read: {error.reason}; repair or "
-                    "remove it, or set on_bad_clip=skip"
-                ) from error
-            problems[clip.id] = f"{clip.path} cannot be read: {error.reason}"
+            problems[clip.id] = unreadable(clip, error, on_bad_clip)
     columns: dict[str, list] = {}
     if samples:
         logits = served.logits(collate(samples))

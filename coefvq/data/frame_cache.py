@@ -24,6 +24,7 @@ import numpy as np
 
 from coefvq.data.home import cache_home
 from coefvq.data.reader import READING_VERSION, Reading, reading_shapes
+from coefvq.files import FULL
 from coefvq.types import InputSpec
 
 SHARD_CLIPS = 256
@@ -150,7 +151,7 @@ class FrameCache:
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
             # numpy says no number where only a part could be written.
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None):
+            if error.errno in (*FULL, None):
                 raise _no_space(self.folder, "the disk or a limit is reached") from error
             raise
         self.refresh()

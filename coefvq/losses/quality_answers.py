@@ -117,7 +117,42 @@ def _two_hot(labels: Tensor, worth: Tensor) -> Tensor:
     return wanted
 
 
-class LevelAnswerLoss(nn.Module):
+class _AnswerLoss(nn.Module):
+    """`answer_loss` over answers that are evenly worth one end of a range to the other."""
+
+    def __init__(
+        self, low: float, high: float, *, target: AnswerTarget, reduction: Reduction
+    ) -> None:
+        super().__init__()
+        _check_options(target, reduction)
+        self.low, self.high = _check_range(low, high)
+        self.target: AnswerTarget = target
+        self.reduction: Reduction = reduction
+
+    def worth(self, answers: int) -> Tensor:
+        """(answers,) float64, what each is worth."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        student_logits: Tensor,
+        labels: Tensor | None,
+        label_mask: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Call `answer_loss` with this module's options."""
+        return answer_loss(
+            student_logits,
+            labels,
+            self.worth(student_logits.shape[-1]),
+            target=self.target,
+            label_mask=label_mask,
+            sample_weight=sample_weight,
+            reduction=self.reduction,
+        )
+
+
+class LevelAnswerLoss(_AnswerLoss):
     """`answer_loss` on `level_logits`, the best level first, evenly worth `high` down to `low`.
 
     For teachers and students that have them: levels are learned from scores.
@@ -131,30 +166,11 @@ class LevelAnswerLoss(nn.Module):
         target: AnswerTarget = "linear",
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__()
-        _check_options(target, reduction)
-        self.low, self.high = _check_range(low, high)
-        self.target: AnswerTarget = target
-        self.reduction: Reduction = reduction
+        super().__init__(low, high, target=target, reduction=reduction)
 
-    def forward(
-        self,
-        student_logits: Tensor,
-        labels: Tensor | None,
-        label_mask: Tensor | None = None,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Call `answer_loss` with this module's options."""
-        levels = student_logits.shape[-1]
-        return answer_loss(
-            student_logits,
-            labels,
-            torch.linspace(self.high, self.low, levels, dtype=torch.float64),
-            target=self.target,
-            label_mask=label_mask,
-            sample_weight=sample_weight,
-            reduction=self.reduction,
-        )
+    def worth(self, answers: int) -> Tensor:
+        """(answers,) float64, `high` down to `low`."""
+        return torch.linspace(self.high, self.low, answers, dtype=torch.float64)
 
     def select(
         self, student: StudentOutput, teacher: TeacherOutput | None, batch: Batch
@@ -163,7 +179,7 @@ class LevelAnswerLoss(nn.Module):
         return _select(student.level_logits, batch, "level_logits")
 
 
-class NumberAnswerLoss(nn.Module):
+class NumberAnswerLoss(_AnswerLoss):
     """`answer_loss` on `number_logits`: 0 to 100, evenly worth `low` to `high`."""
 
     def __init__(
@@ -174,29 +190,11 @@ class NumberAnswerLoss(nn.Module):
         target: AnswerTarget = "nearest",
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__()
-        _check_options(target, reduction)
-        self.low, self.high = _check_range(low, high)
-        self.target: AnswerTarget = target
-        self.reduction: Reduction = reduction
+        super().__init__(low, high, target=target, reduction=reduction)
 
-    def forward(
-        self,
-        student_logits: Tensor,
-        labels: Tensor | None,
-        label_mask: Tensor | None = None,
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Call `answer_loss` with this module's options."""
-        return answer_loss(
-            student_logits,
-            labels,
-            torch.linspace(self.low, self.high, NUMBERS, dtype=torch.float64),
-            target=self.target,
-            label_mask=label_mask,
-            sample_weight=sample_weight,
-            reduction=self.reduction,
-        )
+    def worth(self, answers: int) -> Tensor:
+        """(101,) float64, `low` to `high`, however many answers the model has."""
+        return torch.linspace(self.low, self.high, NUMBERS, dtype=torch.float64)
 
     def select(
         self, student: StudentOutput, teacher: TeacherOutput | None, batch: Batch

@@ -19,6 +19,7 @@ from coefvq.losses._contract import (
     reduce,
 )
 from coefvq.losses._scores import check_above_zero, check_scores
+from coefvq.losses._trust import check_trust
 from coefvq.losses.regression_confidence import ScoreConfidence, level_spread
 
 if TYPE_CHECKING:
@@ -84,12 +85,7 @@ def score_cpfd_loss(
     if confidence is None:
         trust = torch.ones_like(student)
     else:
-        if confidence.shape != student.shape:
-            raise ValueError(
-                f"the confidence has shape {tuple(confidence.shape)} for scores of shape "
-                f"{tuple(student.shape)}; return one number per sample"
-            )
-        trust = confidence.detach().to(student.dtype)
+        trust = check_trust(confidence, student, teacher, "regression").to(student.dtype)
     # (1 - λ) + λ(1 - c) is 1 - λc in the one order of rounding that meets PFD at c = 1.
     rest: Tensor | float = 1 - distill_weight
     if hard_weight == "complement":

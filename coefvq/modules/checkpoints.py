@@ -142,7 +142,7 @@ def load_xvlm(trunk: XVLM, path: str | Path) -> LoadReport:
     Raises:
         ValueError: no such file, no such keys, or another architecture.
     """
-    given = _read(Path(path))
+    given = read_state_dict(Path(path), below="model", wanted="the path of an X-VLM checkpoint")
     vision, text, placed = {}, {}, {}
     for name, value in given.items():
         if name.startswith("vision_encoder."):
@@ -251,9 +251,19 @@ def _swin_of(trunk: XVLM, source: str) -> SwinEncoder:
     return trunk.vision
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, *, below: str, wanted: str) -> dict[str, Tensor]:
+    """Read a file of weights; nothing but tensors and plain containers is ever unpickled.
+
+    Args:
+        path: `.safetensors`, or what `torch.save` wrote.
+        below: where the weights may stand inside, such as `"model"`.
+        wanted: what to give instead of a path that is no file.
+
+    Raises:
+        ValueError: no such file, one that is damaged, or one that holds more than tensors.
+    """
     if not path.is_file():
-        raise ValueError(f"checkpoint {path} is not a file; give the path of an X-VLM checkpoint")
+        raise ValueError(f"checkpoint {path} is not a file; give {wanted}")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -268,10 +278,18 @@ def _read(path: Path) -> dict[str, Tensor]:
             "trust it"
         ) from None
     if isinstance(content, dict):
-        content = content.get("model", content)
+        content = content.get(below, content)
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(f"checkpoint {path} is not a table of tensors; give a state dict")
     return content
 
 
-__all__ = ["LoadReport", "Pretrained", "load_bert", "load_swin", "load_xvlm", "swin_from_original"]
+__all__ = [
+    "LoadReport",
+    "Pretrained",
+    "load_bert",
+    "load_swin",
+    "load_xvlm",
+    "read_state_dict",
+    "swin_from_original",
+]

@@ -13,6 +13,7 @@ import torch
 from coefvq.cascade.policy import Policy
 from coefvq.data.reader import Sample, UnreadableClip, collate
 from coefvq.serving.cascade_folder import Cascade
+from coefvq.serving.prediction_parts import unreadable
 from coefvq.serving.served_model import ServedModel
 from coefvq.types import Clip
 
@@ -180,12 +181,7 @@ def answer_clips(
         try:
             return reader.read(clip), time.perf_counter() - start
         except UnreadableClip as error:
-            if on_bad_clip == "error":
-                raise ValueError(
-                    f"clip {clip.id} ({clip.path}) cannot be read: {error.reason}; repair or "
-                    "remove it, or set on_bad_clip=skip"
-                ) from error
-            return f"{clip.path} cannot be read: {error.reason}", 0.0
+            return unreadable(clip, error, on_bad_clip), 0.0
 
     for start in range(0, len(clips), batch_size):
         samples, seconds, read_clips = [], [], []

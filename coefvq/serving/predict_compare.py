@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from coefvq.evaluation.score_calibration import ScoreCalibration
-from coefvq.types import Clip, InputSpec, TaskSpec
+from coefvq.serving.score_columns import calibration_of
+from coefvq.types import Clip, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -76,26 +76,22 @@ def compare_files(
             saved without a calibration.
     """
     from coefvq.data.media import UnreadableClip
-    from coefvq.data.reader import ClipReader, collate
-    from coefvq.data.text import load_tokenizer
+    from coefvq.data.reader import collate
     from coefvq.modules.pretrained import load_metadata
-    from coefvq.students.load import load_student
+    from coefvq.serving.served_model import load_served
 
     files = [files] if isinstance(files, (str, Path)) else list(files)
     if len(files) != 2:
         raise ValueError(f"compare= takes two video files, got {len(files)}; write compare=a,b")
     metadata = load_metadata(model)
-    task, inputs = TaskSpec(**metadata["task"]), InputSpec(**metadata["inputs"])
-    stored = metadata.get("score_calibration")
-    if task.kind != "regression" or stored is None:
+    task, calibration = TaskSpec(**metadata["task"]), calibration_of(metadata)
+    if task.kind != "regression" or calibration is None:
         raise ValueError(
             f"model={model} has no calibrated scores (task {task.name!r}, {task.kind}); give a "
             "quality model that was trained with data.label_range and enough validation clips"
         )
-    calibration = ScoreCalibration.from_dict(stored)
-    student = load_student(model).eval().to(device)
-    reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)
-    raw = []
+    served = load_served(model).to(device)
+    reader, raw = served.reader(), []
     for path in files:
         try:
             # One at a time: then a file's score is to the bit what it gets in any comparison.
@@ -104,8 +100,7 @@ def compare_files(
             raise ValueError(
                 f"compare={path} cannot be read: {error.reason}; give a video file"
             ) from error
-        with torch.no_grad():
-            raw.append(float(student(batch.to(device).public()).logits))
+        raw.append(float(served.logits(batch)))
     scores = np.array(raw)
     low, high = calibration.interval(scores)
     percent, words = calibration.percent(scores), calibration.words(scores)

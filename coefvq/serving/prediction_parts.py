@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas
 
+from coefvq.data.media import UnreadableClip
 from coefvq.files import replacing
 from coefvq.types import Clip
 
@@ -87,4 +88,18 @@ def write_table(table: pandas.DataFrame, path: Path) -> None:
         table.to_parquet(temporary, index=False)
 
 
-__all__ = ["PART", "Parts", "check_out", "write_table"]
+def unreadable(clip: Clip, error: UnreadableClip, on_bad_clip: str) -> str:
+    """Say why a clip's row has no score.
+
+    Raises:
+        ValueError: `on_bad_clip` is `"error"`.
+    """
+    if on_bad_clip == "error":
+        raise ValueError(
+            f"clip {clip.id} ({clip.path}) cannot be read: {error.reason}; repair or remove it, "
+            "or set on_bad_clip=skip"
+        ) from error
+    return f"{clip.path} cannot be read: {error.reason}"
+
+
+__all__ = ["PART", "Parts", "check_out", "unreadable", "write_table"]

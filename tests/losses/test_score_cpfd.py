@@ -95,3 +95,12 @@ def test_error_sentences():
         ScoreCPFDLoss(hard_weight="none")
     with pytest.raises(ValueError, match="beta must be a finite number above 0"):
         ScoreCPFDLoss(beta=0.0)
+
+
+def test_a_confidence_that_is_none_is_refused_as_in_cpfd():
+    z, t, y, c = draw()
+    for bad in (-c - 1, torch.full_like(c, torch.nan)):
+        with pytest.raises(ValueError, match="a confidence must be finite and not negative"):
+            score_cpfd_loss(z, t, y, bad)
+    with pytest.raises(ValueError, match="what the confidence function returns must be a tensor"):
+        score_cpfd_loss(z, t, y, c.tolist())

@@ -10,16 +10,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from coefvq.modules.checkpoints import LoadReport
+from coefvq.modules.checkpoints import LoadReport, read_state_dict
 from coefvq.modules.motion.encoder import MotionConfig, MotionEncoder
 
 logger = logging.getLogger(__name__)
@@ -202,7 +199,10 @@ def load_slowfast(network: SlowFast, path: str | Path) -> LoadReport:
     Raises:
         ValueError: no such file, one that holds more than tensors, or another architecture.
     """
-    given, own = _read(Path(path)), network.state_dict()
+    given = read_state_dict(
+        Path(path), below="model_state", wanted="pytorchvideo's SlowFast weights"
+    )
+    own = network.state_dict()
     for name, value in own.items():
         found = tuple(given[name].shape) if name in given else None
         if found != tuple(value.shape) and not name.endswith("num_batches_tracked"):
@@ -214,29 +214,6 @@ def load_slowfast(network: SlowFast, path: str | Path) -> LoadReport:
     loaded = {name: given[name] for name in own if name in given}
     network.load_state_dict(loaded, strict=False)
     return LoadReport(str(path), tuple(loaded), tuple(sorted(given.keys() - own.keys())))
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"checkpoint {path} is not a file; give pytorchvideo's SlowFast weights")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"checkpoint {path} is damaged: {error}; fetch it again") from None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"checkpoint {path} holds more than tensors or is damaged and is not unpickled "
-            f"({str(error).splitlines()[0]}); convert its weights to .safetensors where you "
-            "trust it"
-        ) from None
-    if isinstance(content, dict):
-        content = content.get("model_state", content)
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"checkpoint {path} is not a table of tensors; give a state dict")
-    return content
 
 
 __all__ = ["SlowFast", "load_slowfast"]
