@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from coefvq.evaluation.metrics import compute_metrics
+from coefvq.evaluation.threshold import choose_threshold
 from coefvq.objective import Objective
 from coefvq.optim import parameter_groups, scale_learning_rates
 from coefvq.types import Batch, StudentOutput, TaskSpec, TeacherOutput
@@ -112,6 +113,7 @@ class Distiller(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log `val/<metric>` over the whole validation split, gathered from all processes.
 
+        F1 and accuracy are those at the threshold that these clips choose, as in the report.
         With several processes Lightning repeats a few clips to give each as many.
         """
         if not self._val:
@@ -123,7 +125,9 @@ class Distiller(lightning.LightningModule):
             columns[-1] = columns[-1].byte()
             columns = [_gathered(column, self.trainer.world_size) for column in columns]
         logits, labels, mask = (column.cpu() for column in columns)
-        metrics = compute_metrics(logits, labels, self.task, label_mask=mask.bool())
+        mask = mask.bool()
+        threshold = choose_threshold(logits, labels, self.task, label_mask=mask, warn=False)
+        metrics = compute_metrics(logits, labels, self.task, label_mask=mask, threshold=threshold)
         self.log_dict({f"val/{name}": float(value) for name, value in metrics.items()})
 
     def configure_optimizers(self) -> dict:

@@ -153,6 +153,10 @@ class _Resume(Callback):
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
 
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        # What logs go by; after loading it may be one more or less than the steps that were taken.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.ended = True
 

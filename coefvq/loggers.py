@@ -89,15 +89,17 @@ def log_report(
 ) -> None:
     """Log the test metrics, `test/<metric>` of the student and `teacher/test/<metric>`.
 
-    W&B also gets a table of them and the pictures, TensorBoard the pictures.
+    And the same of the validation clips, `val/<metric>`: what a sweep may choose by. W&B also gets
+    a table of the test metrics and the pictures, TensorBoard the pictures.
 
     Args:
         loggers: of the run.
-        report: its part `test` is read.
+        report: its parts `test` and `validation` are read.
         pictures: PNG files.
         step: of the last optimizer step.
     """
     scalars = report_scalars(report["test"])
+    scalars |= report_scalars(report.get("validation", {}), split="val")
     for logger in loggers:
         logger.log_metrics(scalars, step=step)
         if isinstance(logger, WandbLogger):
@@ -115,13 +117,13 @@ def log_report(
         logger.finalize("success")
 
 
-def report_scalars(test: Mapping[str, Any]) -> dict[str, float]:
-    """Name the numbers that exist the way they are logged.
+def report_scalars(test: Mapping[str, Any], split: str = "test") -> dict[str, float]:
+    """Name the numbers of a split that exist the way they are logged.
 
     >>> report_scalars({"student": {"f1": 0.5}, "teacher": {"f1": 0.75, "ece": float("nan")}})
     {'test/f1': 0.5, 'teacher/test/f1': 0.75}
     """
-    prefixes = {"student": "test", "teacher": "teacher/test", "agreement": "agreement/test"}
+    prefixes = {name: f"{name}/{split}" for name in ("teacher", "agreement")} | {"student": split}
     return {
         f"{prefixes[model]}/{name}": float(value)
         for model, values in test.items()

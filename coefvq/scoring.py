@@ -35,16 +35,16 @@ def score(
     """Test teacher and student with the same metrics, thresholds chosen on validation clips.
 
     Returns:
-        The report's `test` and `threshold` parts, for pairs also `pairs` and `compute`, for a
-        stated precision `operating_point`, for scores with a range `score_calibration`; and by
-        name the predictions of the test and of the validation clips.
+        The report's `test`, `validation` and `threshold` parts, for pairs also `pairs` and
+        `compute`, for a stated precision `operating_point`, for scores with a range
+        `score_calibration`; and by name the predictions of the test and of the validation clips.
     """
     models: dict[str, Any] = {}
     if teacher is not None:
         models["teacher"] = teacher.ask
     if student is not None:
         models["student"] = lambda batch: student(batch.public())
-    report: dict[str, Any] = {"test": {}, "threshold": {}}
+    report: dict[str, Any] = {"test": {}, "validation": {}, "threshold": {}}
     curves: dict[str, Predictions] = {}
     held: dict[str, Predictions] = {}
     for name, model in models.items():
@@ -53,6 +53,7 @@ def score(
         threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
         report["threshold"][name] = threshold
         report["test"][name] = metrics_of(test, data.task, threshold)
+        report["validation"][name] = metrics_of(val, data.task, threshold)
         curves[name], held[name] = test, val
         if name == "student" and cfg.at_precision is not None:
             point = choose_operating_point(

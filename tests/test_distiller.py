@@ -141,6 +141,16 @@ def test_validation_logs_the_loss_its_terms_and_the_metrics(tmp_path):
     assert {"val/f1", "val/average_precision"} <= logged
 
 
+def test_validation_f1_is_that_of_the_best_threshold(tmp_path):
+    """Rare classes have no clip above one half, and F1 there would be 0 for every model."""
+    module = make()
+    with torch.no_grad():
+        module.student.head.bias.fill_(-9)
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.validate(module, toy_loader(seed=1), verbose=False)
+    assert fit.callback_metrics["val/f1"] > 0.3
+
+
 def test_a_killed_run_that_goes_on_equals_one_that_was_not(tmp_path):
     from lightning.pytorch.callbacks import ModelCheckpoint
 

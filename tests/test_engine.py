@@ -128,17 +128,23 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(cfg, tmp_path, every, 
             epoch = trainer.train_dataloader.sampler.epoch
             steps.append((trainer.global_step, trainer.current_epoch, epoch, batch_idx, batch.ids))
 
+        def on_train_batch_end(self, trainer, *_):
+            logged.append(trainer.fit_loop.epoch_loop._batches_that_stepped)  # steps of the logs
+
+    logged: list[int] = []
     look, options = Look(), {"max_steps": 12, "check_val_every_n_epoch": every}
     whole, resumed = toy_distiller(), toy_distiller()
     fit(cfg, tmp_path / "whole", whole, look, **options)
-    expected, steps[:] = list(steps), []
+    assert logged == list(range(12))
+    expected, steps[:], logged[:] = list(steps), [], []
     look.stop = killed_at
     with pytest.raises(RuntimeError, match="killed"):
         fit(cfg, tmp_path / "killed", toy_distiller(), look, **options)
     done = len(steps) // 2 * 2  # whole epochs; what came after is trained again
-    look.stop, steps[:] = None, steps[:done]
+    look.stop, steps[:], logged[:] = None, steps[:done], logged[:done]
     fit(cfg, tmp_path / "killed", resumed, look, **options)
     assert steps == expected and [step[0] for step in steps] == list(range(12))
+    assert logged == list(range(12))
     assert torch.equal(whole.student.head.weight, resumed.student.head.weight)
 
 

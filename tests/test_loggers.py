@@ -92,6 +92,7 @@ def test_names_are_the_ones_of_the_design():
         "test/f1": 0.5, "teacher/test/f1": 0.75, "agreement/test/equal_decisions": 1.0,
     }  # fmt: skip
     columns, rows = report_table(REPORT["test"])
+    assert report_scalars({"student": {"f1": 0.5}}, split="val") == {"val/f1": 0.5}
     assert columns == ["metric", "student", "teacher"]
     assert rows == [["f1", 0.5, 0.75], ["ece", None, None]]
 
@@ -168,7 +169,11 @@ def test_a_run_tells_wandb_all_that_it_should(small, tmp_path):
     assert run["config"]["runtime"]["task"] == "binary" and run["config"]["seed"] == 1
     history = run["history"]
     assert len(history["train/loss"]) == 4 and "train/loss/cpfd" in history
-    assert {"val/loss", "val/f1", "val/average_precision"} <= set(history)
+    assert "val/loss" in history
+    for name in ("f1", "average_precision"):  # the last of training is the one of the report
+        last = pytest.approx(report["validation"]["student"][name])
+        assert history[f"val/{name}"][-2:] == [last, last]
+    assert history["teacher/val/f1"] == [pytest.approx(report["validation"]["teacher"]["f1"])]
     assert history["test/f1"] == [pytest.approx(report["test"]["student"]["f1"])]
     assert history["teacher/test/f1"] == [pytest.approx(report["test"]["teacher"]["f1"])]
     assert history["test/metrics:_type"] == ["table-file"]

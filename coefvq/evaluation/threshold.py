@@ -14,7 +14,12 @@ log = logging.getLogger(__name__)
 
 
 def choose_threshold(
-    logits: Tensor, labels: Tensor, task: TaskSpec, *, label_mask: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    task: TaskSpec,
+    *,
+    label_mask: Tensor | None = None,
+    warn: bool = True,
 ) -> float | list[float] | None:
     """Choose the threshold on the probability that gives the largest F1 on these clips.
 
@@ -27,6 +32,7 @@ def choose_threshold(
         labels: the same shape, 0 and 1.
         task: what both mean.
         label_mask: (N,) bool, True where the label counts; None: all count.
+        warn: say so where there is nothing to choose by.
 
     Returns:
         One number in [0, 1] for binary, L of them for multilabel, None for multiclass (decided by
@@ -48,7 +54,9 @@ def choose_threshold(
     for name, probability, truth in columns:
         if truth.any() and not truth.all():
             chosen.append(_best_cut(probability, truth))
-        else:
+            continue
+        chosen.append(0.5)
+        if warn:
             log.warning(
                 "the threshold of %r in task %r stays at 0.5: %s of the %d validation clips is "
                 "positive, and F1 needs both kinds",
@@ -57,7 +65,6 @@ def choose_threshold(
                 "every one" if len(truth) and truth.all() else "none",
                 len(truth),
             )
-            chosen.append(0.5)
     return chosen[0] if task.kind == "binary" else chosen
 
 
