@@ -117,6 +117,27 @@ def summarise_labels(clips: Sequence[Clip], task: TaskSpec) -> dict[str, Any]:
     return summary
 
 
+def unseen_classes(train: Sequence[Clip], task: TaskSpec) -> str | None:
+    """Say which classes no labelled training clip has; None where each has one.
+
+    Of a multilabel task, a label that applies to every clip is as unlearnable as one to none.
+    """
+    if task.kind == "regression":
+        return None
+    summary = summarise_labels(train, task)
+    counts, labelled = summary.get("classes", {}), summary["labelled"]
+    unlearnable = [name for name, count in counts.items() if count == 0]
+    if task.kind == "multilabel":
+        unlearnable += [name for name, count in counts.items() if count == labelled]
+    if not unlearnable:
+        return None
+    found = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    return (
+        f"of the {labelled} labelled training clips each class has: {found}; nothing can be "
+        f"learned about {', '.join(unlearnable)}, so check the labels and the splits"
+    )
+
+
 def _index(value: Any, classes: Sequence[str]) -> int:
     token = _token(value)
     if token in classes:
@@ -198,4 +219,5 @@ __all__ = [
     "label_names",
     "parse_label",
     "summarise_labels",
+    "unseen_classes",
 ]

@@ -7,17 +7,18 @@ that a user does not repair a manifest one error at a time.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from coefvq.data.labels import derive_classes
+from coefvq.data.columns import check_columns, expand_columns, matching
+from coefvq.data.labels import derive_classes, unseen_classes
 from coefvq.data.manifest import Manifest, ManifestError, Problem, fingerprint_of
 from coefvq.data.rows import (
     Row,
     blank,
+    check_files_of_splits,
     check_groups,
     check_privileged,
     check_splits,
@@ -122,14 +123,8 @@ class ManifestSource:
             for split, file in self.files.items()
             if file is not None
         }
-        names = self._expand(tables["train"], self.privileged)
-        log1p = tuple(n for n in names if any(fnmatch.fnmatchcase(n, p) for p in self.log1p))
-        for pattern in self.log1p:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                raise ValueError(
-                    f"data.log1p names {pattern!r}, which is not among the privileged features "
-                    f"{list(names)}"
-                )
+        names = expand_columns(tables["train"], self.privileged)
+        log1p = matching(names, self.log1p)
         columns = self._needed(names, tables)
         rows = [
             Row(
@@ -147,6 +142,7 @@ class ManifestSource:
         clips = self._clips(rows, task, names, log1p, problems)
         file = tables["train"].file
         problems += [*check_splits(rows, file), *check_privileged(rows, file, names)]
+        problems += check_files_of_splits(rows, [clip.path for clip in clips])
         if self.group is not None:
             problems.extend(check_groups(rows, self.group))
         train = [row for row in rows if row.split == "train"]
@@ -157,6 +153,8 @@ class ManifestSource:
         if problems:
             place = {table.file: number for number, table in enumerate(tables.values())}
             raise ManifestError(sorted(problems, key=lambda p: (place[p.file], p.row or 0)))
+        if unseen := unseen_classes([clip for clip in clips if clip.split == "train"], task):
+            _log.warning("%s: %s", file, unseen)
         manifest = Manifest(tuple(clips), task, names, log1p, "unset")
         digest = fingerprint_of(manifest, self.root or file.absolute().parent, contents=True)
         return dataclasses.replace(manifest, fingerprint=digest)
@@ -170,13 +168,6 @@ class ManifestSource:
     def _by_column(self, tables: dict[str, Table]) -> bool:
         return self.split in tables["train"].columns
 
-    def _expand(self, table: Table, patterns: Sequence[str]) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        for pattern in patterns:
-            hits = [name for name in table.columns if fnmatch.fnmatchcase(name, pattern)]
-            found.update(dict.fromkeys(hits or [pattern]))
-        return tuple(found)
-
     def _needed(self, names: Sequence[str], tables: dict[str, Table]) -> list[str]:
         wanted = {
             "id": (self.id,),
@@ -188,15 +179,8 @@ class ManifestSource:
             "group": (self.group,) if self.group else (),
         }
         own = {"split": (str(self.split),)} if self.split not in (None, "split") else {}
-        for table in tables.values():
-            first = table is tables["train"]  # the only one whose rows may go anywhere
-            for argument, columns in (wanted | own if first else wanted).items():
-                for column in columns:
-                    if column not in table.columns:
-                        raise ValueError(
-                            f"data.{argument} names column {column!r}, which {table.file} does "
-                            f"not have; its columns are {', '.join(table.columns)}"
-                        )
+        # Rows of the first file are the only ones that may go anywhere.
+        check_columns(tables.values(), wanted, of_first=own)
         extra = [str(self.split)] if self._by_column(tables) else []
         return list(dict.fromkeys([c for columns in wanted.values() for c in columns] + extra))
 
@@ -252,7 +236,8 @@ class ManifestSource:
                 cells = [row.cells[self.label] for row in rows if row.split == "train"]
                 cells = [None if blank(cell) else cell for cell in cells]
                 classes = derive_classes(cells, self.task)
-                _log.info("classes taken from the training labels: %s", ", ".join(classes))
+                if classes != ("0", "1"):  # what a binary task is always called
+                    _log.info("classes taken from the training labels: %s", ", ".join(classes))
         return TaskSpec(str(name), self.task, classes or (), self.label_range)
 
     # Rows

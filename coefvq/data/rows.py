@@ -55,12 +55,17 @@ def take_id(row: Row, column: str, seen: dict[str, Row], problems: list[Problem]
     identity = str(value).strip()
     if identity in seen:
         first = seen[identity]
-        where = f"row {first.number}" + (f" of {first.file}" if first.file != row.file else "")
+        where = _place(first, row)
         problems.append(
             row.problem(f"{column} {identity!r} is taken by {where}; give every clip its own")
         )
     seen.setdefault(identity, row)
     return identity
+
+
+def _place(row: Row, seen_from: Row) -> str:
+    """Where a row is, for a message about another one."""
+    return f"row {row.number}" + (f" of {row.file}" if row.file != seen_from.file else "")
 
 
 def take_path(
@@ -233,6 +238,26 @@ def check_privileged(rows: Sequence[Row], file: Path, names: Sequence[str]) -> I
             )
 
 
+def check_files_of_splits(rows: Sequence[Row], paths: Sequence[Path]) -> Iterator[Problem]:
+    """Yield a problem for each file that is in several splits, under whatever ids.
+
+    Args:
+        rows: of all files.
+        paths: of the rows' clips.
+    """
+    firsts: dict[str, Row] = {}
+    for row, path in zip(rows, paths, strict=True):
+        if path == Path() or row.split is None:
+            continue
+        first = firsts.setdefault(os.path.realpath(path), row)
+        if first.split != row.split:
+            yield row.problem(
+                f"its file {path.name} is in the {row.split} split and, as {_place(first, row)}, "
+                f"in {first.split}; keep it in one split, with data.group=… where splits are "
+                "assigned"
+            )
+
+
 def check_groups(rows: Sequence[Row], column: str) -> Iterator[Problem]:
     """Yield a problem for each group that is in several splits."""
     firsts: dict[str, dict[str, Row]] = {}
@@ -249,6 +274,7 @@ def check_groups(rows: Sequence[Row], column: str) -> Iterator[Problem]:
 __all__ = [
     "Row",
     "blank",
+    "check_files_of_splits",
     "check_groups",
     "check_privileged",
     "check_splits",

@@ -10,6 +10,7 @@ from coefvq.data.labels import (
     hide_labels,
     parse_label,
     summarise_labels,
+    unseen_classes,
 )
 from coefvq.types import Clip, TaskSpec
 
@@ -101,3 +102,18 @@ def test_a_share_of_the_labels_is_hidden_by_id_alone():
     for share in (0.0, 1.5, True):
         with pytest.raises(ValueError, match=r"student_labels=.* is no share"):
             check_share(share)
+
+
+def test_classes_that_no_training_clip_has_are_named():
+    binary = TaskSpec("degraded", "binary", ("0", "1"))
+    assert unseen_classes(clips([0.0, 1.0, None]), binary) is None
+    assert unseen_classes(clips([None]), binary) is None
+    said = unseen_classes(clips([1.0, 1.0, None]), binary)
+    assert said == (
+        "of the 2 labelled training clips each class has: 0 (0), 1 (2); nothing can be learned "
+        "about 0, so check the labels and the splits"
+    )
+    several = TaskSpec("defects", "multilabel", ("blur", "noise", "cut"))
+    said = unseen_classes(clips([(1, 0, 1), (1, 0, 0)]), several)
+    assert said.endswith("about noise, blur, so check the labels and the splits")
+    assert unseen_classes(clips([1.0]), TaskSpec("quality", "regression")) is None
