@@ -7,16 +7,16 @@ the same words finds the cache, and `teacher=cached teacher.path=…` runs witho
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from coefvq import config
+from coefvq import config, launch
 
 
 def cache_teacher(cfg: DictConfig, say: Callable[..., None]) -> dict[str, Any] | None:
@@ -85,7 +85,8 @@ def _main(cfg: DictConfig) -> None:
         if rank() == 0:
             console.print(*words, **options)
 
-    with config.one_sentence():
+    with launch.one_sentence():
+        config.check_words_are_read(cfg, HydraConfig.get().overrides.task)
         result = cache_teacher(cfg, say)
         if result is None:
             return
@@ -100,11 +101,7 @@ def _main(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the recipe's name, compose, write."""
-    config.read_words()
-    with config.one_sentence():
-        config.check_command_line(sys.argv[1:])
-        config.register_recipes()
-    _main()
+    launch.start(_main, recipes=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from coefvq import config
+from coefvq import config, launch
 from coefvq.data.processes import start_worker
 from coefvq.runs import RunFolder, differing_keys
 from coefvq.teacher_supply.words import check_teacher_words
@@ -160,10 +160,15 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
         ValueError: if a row makes no config, or no run succeeded.
     """
     from coefvq.evaluation.budget_table import budget_table
+    from coefvq.evaluation.metrics import OF_CLASSES
+    from coefvq.evaluation.quality import OF_SCORES
     from coefvq.evaluation.table import comparison_table
 
     if not isinstance(cfg.jobs, int) or cfg.jobs < 1:
         raise ValueError(f"jobs is a number of runs at a time, at least 1, got {cfg.jobs!r}")
+    if cfg.get("metric") not in (None, *OF_CLASSES, *OF_SCORES):
+        known = ", ".join((*OF_CLASSES, *OF_SCORES))
+        raise ValueError(f"metric={cfg.metric} is unknown; choose one of {known}")
     jobs = plan(cfg)
     for job in {job.label: job for job in reversed(jobs)}.values():
         _check(job)
@@ -201,9 +206,10 @@ def _check(job: Job) -> None:
     try:
         cfg = compose(job)
         config.validate(cfg)
+        config.check_words_are_read(cfg, job.overrides)
         check_teacher_words(cfg)
     except HydraException as error:
-        raise ValueError(f"row {job.label!r}: {error}") from None
+        raise ValueError(f"row {job.label!r}: {launch.sentence_of(error)}") from None
 
 
 def _run_all(jobs: list[Job], workers: int) -> tuple[list[dict], list[tuple[Job, str]]]:
@@ -256,7 +262,7 @@ def _result(future: Future, group: Sequence[Job]) -> list[tuple[Job, dict | None
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="compare")
 def _main(cfg: DictConfig) -> None:
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    with config.one_sentence():
+    with launch.one_sentence():
         try:
             _, failures = compare(cfg)
         except KeyboardInterrupt:
@@ -268,5 +274,4 @@ def _main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    config.read_words()
-    _main()
+    launch.start(_main)

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from coefvq.files import refusal
-
-"""A disk, a quota or a limit on the size of files (ulimit -f) is used up."""
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -77,36 +67,6 @@ def check_command_line(arguments: Sequence[str]) -> None:
             )
 
 
-def words_for_hydra(arguments: Sequence[str]) -> list[str]:
-    """Turn what follows `--` into the key `overrides`, and check that Hydra can read each word.
-
-    Raises:
-        ValueError: naming the word that is not `key=value`.
-
-    >>> words_for_hydra(["seeds=2", "--", "student=xvlm_micro"])
-    ['seeds=2', 'overrides=["student=xvlm_micro"]']
-    """
-    words = list(arguments)
-    if "--" in words:
-        place = words.index("--")
-        escaped = [word.replace('"', '\\"') for word in words[place + 1 :]]
-        listed = ",".join(f'"{word}"' for word in escaped)
-        words = [*words[:place], f"overrides=[{listed}]"]
-    parser = OverridesParser.create()
-    for word in words:
-        # Behind an option such as --cfg comes its own word.
-        if "=" not in word or word.startswith("-"):
-            continue
-        try:
-            parser.parse_override(word)
-        except HydraException:
-            raise ValueError(
-                f"{word!r} cannot be read as key=value; put a value with =, commas, brackets or "
-                "spaces in it into quotes, for instance 'key=\"a=b\"'"
-            ) from None
-    return words
-
-
 def swept_words(overrides: Sequence[str], arguments: Sequence[str]) -> list[str]:
     """The words of one run of a sweep that its sisters don't share, and its folder doesn't name.
 
@@ -122,10 +82,24 @@ def swept_words(overrides: Sequence[str], arguments: Sequence[str]) -> list[str]
     ]
 
 
-def read_words() -> None:
-    """Prepare the command line of this process for Hydra."""
-    with one_sentence():
-        sys.argv[1:] = words_for_hydra(sys.argv[1:])
+def check_words_are_read(cfg: DictConfig, words: Sequence[str]) -> None:
+    """Refuse words that shape a new teacher where a finished one is given.
+
+    Args:
+        cfg: what the words were composed to.
+        words: `key=value` as given.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    if OmegaConf.select(cfg, "teacher.checkpoint") is None:
+        return
+    for word in words:
+        if word.lstrip("+~").startswith(("teacher.model.", "teacher.training.")):
+            raise ValueError(
+                f"{word} is for a teacher that is trained here, and teacher.checkpoint="
+                f"{cfg.teacher.checkpoint} is taken as it was saved; leave out one of the two"
+            )
 
 
 def validate(cfg: DictConfig) -> None:
@@ -161,6 +135,7 @@ def validate(cfg: DictConfig) -> None:
         _check_confidence(str(objective.confidence), "confidence_scale" in objective)
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise ValueError(f"seed is a whole number from 0, got {cfg.seed!r}")
+    _check_settings(cfg)
     phases = list(cfg.phases)
     if phases not in (["teacher"], ["teacher", "student"], ["student"]):
         raise ValueError(f"phases is [teacher], [teacher, student] or [student], got {phases}")
@@ -186,6 +161,32 @@ def _check_number(key: str, value: object, low: float, high: float, open_low: bo
     if not good or not (low < value if open_low else low <= value) or not value <= high:
         bounds = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == math.inf else ']'}"
         raise ValueError(f"{key} must be a number in {bounds}, got {value!r}")
+
+
+def _check_settings(cfg: DictConfig) -> None:
+    """Numbers that would otherwise be refused late, in another library's words, or not at all."""
+    for key in ("data.batch_size", "data.eval_batch_size", "data.num_frames"):
+        value = OmegaConf.select(cfg, key)
+        if value is not None and not (_is_whole(value) and value >= 1):
+            raise ValueError(f"{key} is a whole number from 1, got {value!r}")
+    steps = OmegaConf.select(cfg, "trainer.max_steps")
+    if steps is not None and not (_is_whole(steps) and (steps >= 1 or steps == -1)):
+        raise ValueError(
+            f"trainer.max_steps is a whole number from 1, or -1 to go by trainer.max_epochs, got "
+            f"{steps!r}; python -m coefvq.evaluate scores a run without training"
+        )
+    for key, open_low in (
+        ("optimizer.lr", True),
+        ("optimizer.weight_decay", False),
+        ("trainer.gradient_clip_val", False),
+    ):
+        value = OmegaConf.select(cfg, key)
+        if value is not None:
+            _check_number(key, value, 0.0, math.inf, open_low=open_low)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_cascade(cfg: DictConfig) -> None:
@@ -259,27 +260,3 @@ def plain(cfg: DictConfig) -> dict:
 def written(cfg: DictConfig) -> dict:
     """A plain dict with interpolations as they are written, for `config.yaml`."""
     return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
-
-
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turn what a user can mend into one sentence and exit status 2.
-
-    `COEFVQ_DEBUG=1` shows the traceback instead.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(
-            "\ncoefvq: stopped; add resume=true and the same run_dir to go on from the last epoch",
-            file=sys.stderr,
-        )
-        raise SystemExit(130) from None
-    except (ValueError, OmegaConfBaseException, OSError) as error:
-        sentence = str(error).strip()
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            sentence = refusal(error)
-        if os.environ.get("COEFVQ_DEBUG") or not sentence:
-            raise
-        print(f"\ncoefvq: {sentence}", file=sys.stderr)
-        raise SystemExit(2) from None

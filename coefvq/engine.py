@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from coefvq.callbacks import FiniteLoss, StepSeed
@@ -83,13 +84,16 @@ def build(cfg: DictConfig, **given: Any) -> Any:
 
     Raises:
         ValueError: what the target itself has to say about its arguments, without Hydra's words
-            around it; any other error is Hydra's.
+            around it; Lightning's the same way; any other error is Hydra's.
     """
     try:
         return instantiate(cfg, _convert_="all", **given)
     except InstantiationException as error:
-        if isinstance(error.__cause__, (ValueError, OSError)):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        if isinstance(cause, (ValueError, OSError)):
+            raise cause from None
+        if isinstance(cause, MisconfigurationException):
+            raise ValueError(" ".join(str(cause).split())) from None
         raise
 
 

@@ -10,7 +10,7 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from coefvq import config
+from coefvq import config, launch
 
 
 def evaluate(
@@ -171,7 +171,7 @@ def _apply(cfg: DictConfig, overrides: list[str]) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="evaluate")
 def _main(cfg: DictConfig) -> None:
-    with config.one_sentence():
+    with launch.one_sentence():
         from rich.console import Console
 
         from coefvq.evaluation.report import plain, terminal_table
@@ -198,5 +198,4 @@ def _main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    config.read_words()
-    _main()
+    launch.start(_main)

@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from coefvq import config
+from coefvq import config, launch
 
 Say = Callable[..., None]
 
@@ -149,7 +149,7 @@ def _data_for(cfg: DictConfig, model: Any) -> Any:
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="fit_cascade")
 def _main(cfg: DictConfig) -> None:
-    with config.one_sentence():
+    with launch.one_sentence():
         from rich.console import Console
 
         from coefvq.evaluation.cascade_page import cascade_table
@@ -160,5 +160,4 @@ def _main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    config.read_words()
-    _main()
+    launch.start(_main)

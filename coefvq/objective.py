@@ -116,6 +116,28 @@ class Objective(nn.Module):
             total = torch.zeros_like(next(iter(values.values())))
         return total, values
 
+    def check_without_teacher(self) -> None:
+        """Refuse an objective that a run without a teacher cannot compute.
+
+        Raises:
+            ValueError: naming the terms that learn from one.
+        """
+        found: Any = _Anything()
+        needing = []
+        for name, term in self.terms.items():
+            select: Any = term.select
+            try:
+                select(found, None, found)
+            except ValueError:
+                needing.append(name)
+        if needing:
+            what = "the term" if len(needing) == 1 else "the terms"
+            raise ValueError(
+                f"teacher=none, but {what} {', '.join(needing)} of the objective learn from a "
+                "teacher; choose one, such as teacher=df_xvlm, or an objective of labels alone, "
+                "such as objective=supervised"
+            )
+
     def set_step(self, step: int, total_steps: float, epoch: int) -> dict[str, float]:
         """Give every scheduled number the value that it has while this step is made.
 
@@ -196,6 +218,13 @@ class Objective(nn.Module):
                 f"every weight of {sorted(weights)} is 0{when}, so nothing would be trained; "
                 "give at least one term a weight above 0"
             )
+
+
+class _Anything:
+    """Stands for an output or a batch that has whatever a term may select."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        return torch.zeros(1)
 
 
 def _check_weight(name: str, weight: float) -> None:

@@ -92,7 +92,10 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
         say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {config.task_word(cfg)}")
         started = None if cfg.start == "labels" else cfg.start
         data = prepared_data(cfg, started or cfg.teacher.checkpoint)
-    make_objective(cfg)  # refuses a wrong word before minutes are spent on a teacher
+    # Refuses a wrong word before minutes are spent on a teacher.
+    objective = make_objective(cfg)
+    if "student" in cfg.phases and cfg.teacher.kind == "model" and cfg.teacher.model is None:
+        objective.check_without_teacher()
     with watch("teacher"):
         teacher = open_teacher(cfg, data, say)
     chosen = engine.build(cfg.logger) if cfg.logger is not None else None

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from coefvq import config
+from coefvq import config, launch
 from coefvq.serving.prediction_parts import PART, Parts, check_out, unreadable
 from coefvq.serving.score_columns import calibration_of, score_columns, shown_lines
 from coefvq.types import Clip
@@ -157,7 +157,7 @@ def listed(word: str) -> str:
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="predict")
 def _main(cfg: DictConfig) -> None:
-    with config.one_sentence():
+    with launch.one_sentence():
         words = {str(k): v for k, v in cfg.items()}
         if words.pop("query") is not None or cfg.candidate is not None:
             print(_pair_line(cfg))
@@ -192,5 +192,4 @@ def _main(cfg: DictConfig) -> None:
 
 if __name__ == "__main__":
     sys.argv[1:] = [listed(word) for word in sys.argv[1:]]
-    config.read_words()
-    _main()
+    launch.start(_main)

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from coefvq import config
+from coefvq import config, launch
 from coefvq.runs import default_run_dir, rank
 from coefvq.teacher_supply.words import check_teacher_words
 
@@ -18,8 +18,9 @@ from coefvq.teacher_supply.words import check_teacher_words
 def _main(cfg: DictConfig) -> None:
     from coefvq import pipeline  # torch and Lightning load only once the words are understood
 
-    with config.one_sentence():
+    with launch.one_sentence():
         job = HydraConfig.get()
+        config.check_words_are_read(cfg, job.overrides.task)
         if job.mode == RunMode.MULTIRUN and cfg.run_dir is None and rank() == 0:
             config.validate(cfg)  # no folder for words that make no run
             check_teacher_words(cfg)
@@ -32,11 +33,7 @@ def _main(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the recipe's name, compose, run."""
-    config.read_words()
-    with config.one_sentence():
-        config.check_command_line(sys.argv[1:])
-        config.register_recipes()
-    _main()
+    launch.start(_main, recipes=True)
 
 
 if __name__ == "__main__":

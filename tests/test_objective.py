@@ -152,6 +152,14 @@ def compose(option, task="binary", **changes):
     return cfg.objective
 
 
+def test_terms_that_learn_from_a_teacher_are_known_without_one():
+    task, distill = SupervisedLoss(task="binary"), LogitKDLoss(task="binary")
+    Objective({"task": task}, {"task": 1.0}).check_without_teacher()
+    both = Objective({"task": task, "distill": distill}, {"task": 1.0, "distill": 0.5})
+    with pytest.raises(ValueError, match="^teacher=none, but the term distill of the objective le"):
+        both.check_without_teacher()
+
+
 def test_every_option_is_known_here():
     assert sorted(path.stem for path in CONF.glob("*.yaml")) == sorted(OPTIONS + ELSEWHERE)
 

@@ -8,7 +8,7 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from coefvq import config
+from coefvq import config, launch
 from coefvq.data.make_pairs import read_options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def test_the_python_snippets_run_one_after_the_other(tmp_path, monkeypatch):
 def test_the_commands_compose(command):
     words = shlex.split(command, comments=True)
     if "--" in words:
-        words = [*words[:3], *config.words_for_hydra(words[3:])]
+        words = [*words[:3], *launch.words_for_hydra(words[3:])]
     module, arguments = words[2].removeprefix("coefvq."), words[3:]
     if module == "data.make_pairs":  # reads its words itself
         assert set(read_options(arguments)) >= {"clips", "out"}

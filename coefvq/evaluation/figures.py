@@ -41,7 +41,19 @@ def dress(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(axes: Axes) -> None:
-    """Add a legend where anything has a label."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)
+def legend(axes: Axes, *, below: bool = False) -> None:
+    """Add a legend where anything has a label.
+
+    Args:
+        axes: the picture.
+        below: under the axes, for curves that may be anywhere.
+    """
+    if not axes.get_legend_handles_labels()[0]:
+        return
+    if below and axes.figure is not None:
+        handles, labels = axes.get_legend_handles_labels()
+        axes.figure.legend(
+            handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9
+        )
+        return
+    axes.legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)

@@ -37,6 +37,11 @@ MIN_PRECISION = 0.8
 LOWER_IS_BETTER = frozenset({"ece", "rmse", "rmse_raw", "kl"})
 """Metrics where the smaller number wins."""
 
+OF_CLASSES = (
+    "f1", "accuracy", "average_precision", "auroc", "recall_at_precision_80", "ece", "prevalence",
+)  # fmt: skip
+"""What binary, multiclass and multilabel models are measured by."""
+
 RANKING = ("average_precision", "auroc", "recall_at_precision_80")
 
 

@@ -22,6 +22,11 @@ LEVELS: Final = ("bad", "poor", "fair", "good", "excellent")
 MIN_FIT: Final = 5
 """Fewer clips than this give the logistic's four parameters nothing to be wrong about."""
 
+OF_SCORES: Final = (
+    "srcc", "krcc", "plcc", "rmse", "plcc_raw", "rmse_raw", "logistic_fit", "level_accuracy",
+)  # fmt: skip
+"""What models of scores are measured by; the last only where the labels' range is known."""
+
 _ITERATIONS = 1000
 _BLOCK = 1024
 
@@ -174,7 +179,7 @@ def regression_metrics(
 
         Undefined values are NaN.
     """
-    names = ("srcc", "krcc", "plcc", "rmse", "plcc_raw", "rmse_raw", "logistic_fit")
+    names = OF_SCORES[:-1]
     if len(labels) == 0:
         found = dict.fromkeys(names, math.nan)
         return found if label_range is None else {**found, "level_accuracy": math.nan}

@@ -271,11 +271,11 @@ def read_state_dict(path: Path, *, below: str, wanted: str) -> dict[str, Tensor]
             raise ValueError(f"checkpoint {path} is damaged: {error}; fetch it again") from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except (UnpicklingError, RuntimeError, EOFError):
+        # Without torch's own words, which advise to unpickle it all the same.
         raise ValueError(
-            f"checkpoint {path} holds more than tensors or is damaged and is not unpickled "
-            f"({str(error).splitlines()[0]}); convert its weights to .safetensors where you "
-            "trust it"
+            f"checkpoint {path} holds more than tensors or is damaged, and is not unpickled; where "
+            "you trust it, convert its weights to .safetensors"
         ) from None
     if isinstance(content, dict):
         content = content.get(below, content)

@@ -26,6 +26,20 @@ class Tokenizer(Protocol):
         """Write tokenizer files into the folder."""
 
 
+def check_weights(given: object, kind: type) -> None:
+    """Refuse `pretrained` that is not what a model starts from.
+
+    Raises:
+        ValueError: for instance a plain table, from words added to a config without `_target_`.
+    """
+    if given is not None and not isinstance(given, kind):
+        raise ValueError(
+            f"pretrained is a {kind.__name__} or null, got {given!r}; choose a model whose config "
+            "has one (student=xvlm_base, student=matchlite_base), or start=<folder> for one that "
+            "was trained here"
+        )
+
+
 class PretrainedMixin:
     """Save and load for a module that `from_config` can make again from its `config`.
 

@@ -14,7 +14,7 @@ from coefvq.modules.clip_checkpoints import ClipCheckpoints
 from coefvq.modules.fragments import FragmentConfig, FragmentProcessor
 from coefvq.modules.frames import FrameConfig, FrameProcessor
 from coefvq.modules.heads import TaskHead
-from coefvq.modules.pretrained import PretrainedMixin
+from coefvq.modules.pretrained import PretrainedMixin, check_weights
 from coefvq.modules.temporal import TemporalPool
 from coefvq.modules.vision import ConvEncoderConfig, SwinEncoderConfig
 from coefvq.types import Batch, StudentOutput
@@ -80,6 +80,7 @@ class BlindQuality(PretrainedMixin, nn.Module):
         pretrained: str | None = None,
     ) -> None:
         super().__init__()
+        check_weights(pretrained, str)
         if num_outputs != 1:
             raise ValueError(
                 f"a quality model gives one score per clip, but the task has {num_outputs} "

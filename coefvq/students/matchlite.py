@@ -17,7 +17,7 @@ from coefvq.modules.clip_encoders import ClipEncoder, ClipEncoderConfig, ClipFea
 from coefvq.modules.decision import DecisionConfig, DecisionModule
 from coefvq.modules.heads import TaskHead
 from coefvq.modules.pair_maps import LearnedMaps, cosine_maps, unit_tokens
-from coefvq.modules.pretrained import PretrainedMixin
+from coefvq.modules.pretrained import PretrainedMixin, check_weights
 from coefvq.pairs import PairBatch
 from coefvq.types import Batch, StudentOutput, Tensors
 
@@ -138,6 +138,7 @@ class MatchLite(PretrainedMixin, nn.Module):
         pretrained: ClipCheckpoints | None = None,
     ) -> None:
         super().__init__()
+        check_weights(pretrained, ClipCheckpoints)
         self.shape, self.num_sub_labels = config, num_sub_labels
         self.encoder = ClipEncoder(config.encoders, config.modalities)
         self.project = nn.ModuleDict(

@@ -11,7 +11,7 @@ from torch import nn
 from coefvq.modules.checkpoints import Pretrained
 from coefvq.modules.frames import FrameConfig, FrameProcessor, thin_frames
 from coefvq.modules.heads import TaskHead
-from coefvq.modules.pretrained import PretrainedMixin
+from coefvq.modules.pretrained import PretrainedMixin, check_weights
 from coefvq.modules.xvlm import XVLM, XVLMConfig
 from coefvq.types import Batch, StudentOutput
 
@@ -53,6 +53,7 @@ class XVLMStudent(PretrainedMixin, nn.Module):
         pretrained: Pretrained | None = None,
     ) -> None:
         super().__init__()
+        check_weights(pretrained, Pretrained)
         if num_frames is not None and num_frames < 1:
             raise ValueError(f"num_frames must be at least 1, or None for all, got {num_frames}")
         self.num_frames = num_frames

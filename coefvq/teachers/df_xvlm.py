@@ -14,7 +14,7 @@ from coefvq.modules.checkpoints import Pretrained
 from coefvq.modules.dense import DenseFeatureEncoder
 from coefvq.modules.frames import FrameConfig, FrameProcessor
 from coefvq.modules.heads import TaskHead
-from coefvq.modules.pretrained import PretrainedMixin
+from coefvq.modules.pretrained import PretrainedMixin, check_weights
 from coefvq.modules.xvlm import XVLM, XVLMConfig
 from coefvq.types import Batch, TeacherOutput
 
@@ -64,6 +64,7 @@ class DFXVLM(PretrainedMixin, nn.Module):
         pretrained: Pretrained | None = None,
     ) -> None:
         super().__init__()
+        check_weights(pretrained, Pretrained)
         if fusion not in get_args(Fusion):
             raise ValueError(
                 f"fusion {fusion!r} is unknown; choose one of {', '.join(get_args(Fusion))}"

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from coefvq.modules.pretrained import PretrainedMixin, load_metadata, read_config
+from coefvq.modules.pretrained import PretrainedMixin, check_weights, load_metadata, read_config
 
 
 class Line(PretrainedMixin, nn.Module):
@@ -135,3 +135,10 @@ def test_metadata_must_be_plain(tmp_path):
     with pytest.raises(ValueError, match="metadata must be plain values for JSON"):
         Line(3).save_pretrained(tmp_path, metadata={"x": torch.ones(2)})
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_to_start_from_must_be_what_the_model_knows():
+    check_weights(None, str)
+    check_weights("folder", str)
+    with pytest.raises(ValueError, match=r"pretrained is a str or null, got \{'vision': 'x'\};"):
+        check_weights({"vision": "x"}, str)

@@ -12,7 +12,7 @@ import pyarrow.feather
 import pytest
 import torch
 
-from coefvq import config
+from coefvq import launch
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_cache import cache as module
 from coefvq.teacher_cache.rows import stored_errors
@@ -331,7 +331,7 @@ def test_a_full_disk_loses_nothing(cache, outputs, identity, monkeypatch, number
         patch.setattr(module, "write_shard", full)
         with pytest.raises(OSError, match=sentence):
             fill(cache, output, parts=((4, 10),))
-        with pytest.raises(SystemExit), config.one_sentence():
+        with pytest.raises(SystemExit), launch.one_sentence():
             fill(cache, output, parts=((4, 10),))
     said = capsys.readouterr().err
     assert said.count("safe there") == 1 and "Errno" not in said and "on the device" not in said

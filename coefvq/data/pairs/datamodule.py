@@ -83,7 +83,7 @@ class PairDataModule(lightning.LightningDataModule):
         _one_of("on_bad_clip", on_bad_clip, ("error", "skip"))
         if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
             raise ValueError(
-                f"batch sizes must be at least 1, got {batch_size} and {eval_batch_size}"
+                f"batch_size and eval_batch_size are from 1, got {batch_size} and {eval_batch_size}"
             )
         ClipReader(inputs)  # refuses unknown frame policies
         self.source = source
