@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +21,7 @@ class PairVerdict:
         score: calibrated probability that the candidate reproduces the query; where the student
             was exported without an operating point, its own probability.
         verdict: the class at the threshold.
-        threshold: on the score.
+        threshold: on the score; above 1 where none reached the precision on validation pairs.
         precision: share of right answers among such verdicts that the threshold had on validation
             pairs; None without an operating point (the threshold is that of the largest F1).
     """
@@ -31,6 +33,12 @@ class PairVerdict:
 
     def line(self) -> str:
         """What to print."""
+        if self.threshold > 1 and self.precision is not None:
+            how = (
+                f"no threshold had a precision of {self.precision:.0%} on the validation pairs, so "
+                "nothing is called a reproduction; train with a lower at_precision or more pairs"
+            )
+            return f"{self.verdict}  {self.score:.4f}  ({how})"
         how = (
             f"threshold {self.threshold:.3f}, the best F1 on validation pairs"
             if self.precision is None
@@ -44,8 +52,8 @@ def judge_pair(
     query: str | Path,
     candidate: str | Path,
     *,
-    query_text: str = "",
-    candidate_text: str = "",
+    query_text: str | Mapping[str, str] = "",
+    candidate_text: str | Mapping[str, str] = "",
     device: torch.device | str = "cpu",
 ) -> PairVerdict:
     """Say whether one file reproduces another.
@@ -54,12 +62,13 @@ def judge_pair(
         model: a folder written by a run (`runs/…/student`) of a pairwise student.
         query: video file that is asked about.
         candidate: video file that it may have been made from.
-        query_text: its title; read into the student's first text field.
+        query_text: its title, which is the student's first text field, or all its texts by field.
         candidate_text: likewise.
         device: where to compute.
 
     Raises:
-        ValueError: the student judges single clips, or a file cannot be read.
+        ValueError: the student judges single clips or does not read such a text, or a file cannot
+            be read.
     """
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import ClipReader, collate
@@ -81,7 +90,8 @@ def judge_pair(
         ("query", query, query_text),
         ("candidate", candidate, candidate_text),
     ):
-        clip = Clip(id=name, path=Path(path), text=dict.fromkeys(inputs.text_fields[:1], text))
+        texts = _texts(f"{name}_text", text, inputs.text_fields)
+        clip = Clip(id=name, path=Path(path), text=texts)
         try:
             sides.append(collate([reader.read(clip)]))
         except UnreadableClip as error:
@@ -98,6 +108,19 @@ def judge_pair(
         point = OperatingPoint.from_dict(stored)
         score, threshold, precision = float(point.score(logits)), point.threshold, point.precision
     return PairVerdict(score, task.classes[int(score >= threshold)], threshold, precision)
+
+
+def _texts(word: str, given: Any, fields: Sequence[str]) -> dict[str, str]:
+    """Texts by field; a student that reads no text, or not this one, must not seem to read it."""
+    if not isinstance(given, Mapping):
+        given = {} if given in (None, "") else {(fields[0] if fields else "title"): given}
+    if unknown := [str(name) for name in given if name not in fields]:
+        reads = f"the text fields {', '.join(fields)}" if fields else "no text"
+        raise ValueError(
+            f"{word} gives {', '.join(unknown)}, but the student reads {reads}; "
+            + (f"write {word}={{{fields[0]}: …}}" if fields else f"leave {word} out")
+        )
+    return {str(name): str(text) for name, text in given.items() if text is not None}
 
 
 __all__ = ["PairVerdict", "judge_pair"]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,10 @@ def pairs_of(clip_files):
     return build
 
 
+def flat(lists):
+    return list(chain.from_iterable(lists))
+
+
 def as_lightning_does(loader, rank, processes):
     """Make a loader again with a distributed sampler, as Lightning does for each process."""
     given = DistributedSampler(loader.dataset, processes, rank)
@@ -59,21 +64,21 @@ def test_an_epoch_of_training_shows_no_pair_twice(n, processes):
             share.set_epoch(epoch)
         seen = [list(share) for share in shares]
         assert len({len(some) for some in seen}) == 1 and len(seen[0]) == len(shares[0]) > 0
-        together = sum(seen, [])
+        together = flat(seen)
         assert len(set(together)) == len(together) > n - 4 * processes
         epochs.append(seen)
         # Step for step the processes see what one process with a batch as large sees.
         step = shares[0].share
         alone = list(order)
         for k in range(shares[0].steps):
-            both = sum((some[k * step : (k + 1) * step] for some in seen), [])
+            both = flat(some[k * step : (k + 1) * step] for some in seen)
             assert both == alone[k * step * processes : (k + 1) * step * processes]
     assert epochs[0] != epochs[1]
 
 
 def test_whole_steps_show_every_pair():
     shares = [SharedOrder(EpochShuffle(24, 1), rank, 2, batch_size=4) for rank in (0, 1)]
-    assert sorted(sum(map(list, shares), [])) == list(range(24))
+    assert sorted(flat(shares)) == list(range(24))
 
 
 def test_too_few_pairs_are_refused():
@@ -95,14 +100,14 @@ def test_loaders_of_two_processes(pairs_of):
     whole = make_pair_loader(dataset, 4, 0, EpochShuffle(13, 1))
     both = [as_lightning_does(whole, rank, 2) for rank in (0, 1)]
     batches = [list(loader) for loader in both]
-    assert [len(batch) for batch in sum(batches, [])] == [4, 4] and len(both[0]) == 1
-    ids = [name for batch in sum(batches, []) for name in batch.ids]
+    assert [len(batch) for batch in flat(batches)] == [4, 4] and len(both[0]) == 1
+    ids = [name for batch in flat(batches) for name in batch.ids]
     assert len(set(ids)) == 8
     # Both processes read clips that the other reads, and each gets that clip's own frames.
     clips = [{*batch[0].query.ids, *batch[0].candidate.ids} for batch in batches]
     shared = sorted(clips[0] & clips[1])
     assert shared
-    for batch in sum(batches, []):
+    for batch in flat(batches):
         for side in (batch.query, batch.candidate):
             for name, frames in zip(side.ids, side.frames, strict=True):
                 (alone,) = dataset.clips[dataset.clips.ids.index(name)].frames
@@ -114,13 +119,13 @@ def test_labels_of_a_repeated_pair_are_hidden(pairs_of):
     loaders = [as_lightning_does(make_pair_loader(dataset, 2, 0), rank, 2) for rank in (0, 1)]
     batches = [list(loader) for loader in loaders]
     assert [[len(b) for b in some] for some in batches] == [[2, 1], [2, 1]]
-    counted = [n for b in sum(batches, []) for n, c in zip(b.ids, b.label_mask, strict=True) if c]
+    counted = [n for b in flat(batches) for n, c in zip(b.ids, b.label_mask, strict=True) if c]
     assert sorted(counted) == [f"p{k}" for k in range(5)]
     hidden = batches[1][0]
     assert hidden.label_mask.tolist() == [False, True]
     assert hidden.sub_label_mask.tolist() == [[False], [True]]
     # In front, so that no batch is of repeated pairs alone.
-    assert all(batch.label_mask.any() for batch in sum(batches, []))
+    assert all(batch.label_mask.any() for batch in flat(batches))
 
 
 def test_the_share_of_labelled_pairs_holds_in_every_process(pairs_of):
