@@ -75,13 +75,9 @@ def judge_pair(
     from coefvq.data.text import load_tokenizer
     from coefvq.modules.pretrained import load_metadata
     from coefvq.pairs import PairBatch
-    from coefvq.students.load import load_student, takes_pairs
+    from coefvq.students.load import load_student
 
-    if not takes_pairs(model):
-        raise ValueError(
-            f"model={model} judges single clips; give clips=, a folder or a manifest, in place of "
-            "query= and candidate="
-        )
+    _check_model(Path(model))
     student, metadata = load_student(model).eval().to(device), load_metadata(model)
     task, inputs = TaskSpec(**metadata["task"]), InputSpec(**metadata["inputs"])
     reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)
@@ -108,6 +104,30 @@ def judge_pair(
         point = OperatingPoint.from_dict(stored)
         score, threshold, precision = float(point.score(logits)), point.threshold, point.precision
     return PairVerdict(score, task.classes[int(score >= threshold)], threshold, precision)
+
+
+def _check_model(folder: Path) -> None:
+    """Refuse what is no pairwise student, and say what it is."""
+    from coefvq.modules.pretrained import read_config
+    from coefvq.students.load import takes_pairs
+
+    if (folder / "student" / "config.json").is_file():
+        raise ValueError(f"model={folder} is a run; give its student, model={folder}/student")
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"model={folder} holds no saved model; give a student's folder, such as runs/…/student"
+        )
+    if not takes_pairs(folder):
+        kind = read_config(folder)["class"]
+        if kind == "MatchLM":
+            raise ValueError(
+                f"model={folder} holds a {kind}, a teacher; give the pairwise student of its run, "
+                "runs/…/student"
+            )
+        raise ValueError(
+            f"model={folder} holds a {kind}, which judges single clips; give clips=, a folder or a "
+            "manifest, in place of query= and candidate="
+        )
 
 
 def _texts(word: str, given: Any, fields: Sequence[str]) -> dict[str, str]:

@@ -44,8 +44,9 @@ class PairTable:
         sub_labels: columns or patterns; an empty cell is unlabelled.
         text: text columns of the clip manifest; where it is only `title`, the default, a manifest
             without that column has no text.
-        split: column that names the split; ignored when `val` or `test` is given, and not needed:
-            without it, pairs that hang together by their clips are assigned by hash.
+        split: column of `train` that names the split; not needed: without it, pairs that hang
+            together by their clips are assigned by hash. Tables given as `val` and `test` are that
+            split as a whole.
         group: column of the table whose groups must stay on one side of a split.
         val_fraction: share of pairs for validation where no split is given.
         test_fraction: likewise for the test split.
@@ -111,15 +112,15 @@ class PairTable:
         problems: list[Problem] = []
         options = {"allow_outside_root": self.allow_outside_root, "check_files": self.check_files}
         clips = Clips(self.root, self.text, problems=problems, **options)
-        by_column = len(tables) == 1 and self.split in tables["train"].columns
+        by_column = self.split in tables["train"].columns
         columns = self._sub_columns(tables["train"])
         rows: list[Row] = []
         pairs: list[Pair] = []
         for split, table in tables.items():
-            found = self._rows(table, columns, None if by_column or split == "train" else split)
+            found = self._rows(table, columns, None if split == "train" else split)
             clips.enter(table.file, self.clips or clips_beside(table.file), self.cache_dir)
-            if by_column:
-                take_splits(found, str(self.split), problems)
+            if by_column and split == "train":  # the only one whose rows may go anywhere
+                take_splits(found, str(self.split), problems, set(tables))
             rows += found
             pairs += [self._pair(row, clips, columns, problems) for row in found]
         if not by_column:
@@ -169,8 +170,7 @@ class PairTable:
         wanted = {"query": self.query, "candidate": self.candidate, "label": self.label}
         if self.group is not None:
             wanted["group"] = self.group
-        alone = self.files["val"] is None and self.files["test"] is None
-        if alone and self.split not in (None, "split"):
+        if split is None and self.split not in (None, "split"):
             wanted["split"] = str(self.split)
         for argument, column in wanted.items():
             if column not in table.columns:
