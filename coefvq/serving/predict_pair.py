@@ -78,6 +78,10 @@ def judge_pair(
     from coefvq.students.load import load_student
 
     _check_model(Path(model))
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device} is unknown; use auto, cpu or cuda") from None
     student, metadata = load_student(model).eval().to(device), load_metadata(model)
     task, inputs = TaskSpec(**metadata["task"]), InputSpec(**metadata["inputs"])
     reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)

@@ -67,6 +67,12 @@ def test_what_is_no_pairwise_student_is_named(run, tmp_path):
         judge_pair(tmp_path, one, other)
 
 
+def test_an_unknown_device(run):
+    model, (one, other), _ = run
+    with pytest.raises(ValueError, match="device=tpu is unknown; use auto, cpu or cuda"):
+        judge_pair(model, one, other, device="tpu")
+
+
 def changed(model, folder, change):
     """A copy of a student whose metadata are changed."""
     shutil.copytree(model, folder)
@@ -80,7 +86,7 @@ def test_a_precision_that_was_not_reached_is_said(run, tmp_path):
     model, (one, other), _ = run
     missed = changed(model, tmp_path / "m", lambda m: m["operating_point"].update(threshold=1.01))
     found = judge_pair(missed, one, other)
-    assert found.verdict == "0"
+    assert found.verdict == "other"
     assert "no threshold had a precision of 80% on the validation pairs" in found.line()
     assert "1.01" not in found.line()
 
