@@ -185,6 +185,27 @@ def test_a_run_tells_wandb_all_that_it_should(small, tmp_path):
     assert {".png", ".json"} <= files
 
 
+def test_a_run_on_pairs_tells_wandb_each_of_its_terms(small, tmp_path):
+    cfg = small("+recipe=matchlite", "logger=wandb", "logger.offline=true", "data.labelled=8",
+                "data.val=8", "data.test=8", "data.batch_size=32", "trainer.max_steps=3",
+                "trainer.check_val_every_n_epoch=1", folder=tmp_path / "run")  # fmt: skip
+    report = pipeline.run(cfg, show=False)
+    (run,) = read_wandb(tmp_path / "run")
+    history = run["history"]
+    terms = {"task", "sub_labels"}
+    assert {k.removeprefix("train/loss/") for k in history if k.startswith("train/loss/")} == terms
+    assert {k.removeprefix("val/loss/") for k in history if k.startswith("val/loss/")} == terms
+    columns = [history[key] for key in ("train/loss", *sorted(f"train/loss/{t}" for t in terms))]
+    for total, *parts in zip(*columns, strict=True):
+        assert total == pytest.approx(sum(parts), rel=1e-5)  # both weights are 1
+    assert {"val/f1", "val/average_precision", "val/recall_at_precision_80"} <= set(history)
+    for name in ("average_precision", "recall_at_precision_80"):
+        assert history[f"test/{name}"] == [pytest.approx(report["test"]["student"][name])]
+    assert run["config"]["runtime"]["num_sub_labels"] == len(report["data"]["sub_labels"])
+    pictures = {key.split(":")[0] for key in history if key.startswith("plots/")}
+    assert {"plots/losses", "plots/precision_recall", "plots/reliability"} <= pictures
+
+
 def test_tensorboard_follows_a_run(small, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -18,6 +18,7 @@ import yaml
 from coefvq.data.pairs.drawing import Counts
 from coefvq.data.pairs.make import SKIPPED_FILE, MadePairs, make_pairs
 from coefvq.data.pairs.paths import clips_folder
+from coefvq.files import FULL
 
 SHOWN = 10
 """Skipped files that are spelt out; all are in the list beside the copies."""
@@ -68,8 +69,13 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
         )
         if isinstance(default, int | float) and not right:
             raise ValueError(f"{name}={value} must be a number like {default}")
-        if name in ("text", "transformations") and isinstance(value, str):
-            options[name] = [value]
+        if name in ("text", "transformations"):
+            some = [value] if isinstance(value, str) else value
+            if some is not None and not (
+                isinstance(some, list) and all(isinstance(n, str) for n in some)
+            ):
+                raise ValueError(f"{name}={value} is no list of names; write {name}=[a,b]")
+            options[name] = some
     return options | ({"counts": Counts(**counts)} if counts else {})
 
 
@@ -97,6 +103,16 @@ def summary(made: MadePairs, out: str) -> str:
     return "\n".join(lines)
 
 
+def _refusal(error: OSError) -> str:
+    if error.errno in FULL:
+        return f"no space left on the device ({error}); free some and give the same command again"
+    where = f"{error.filename}: " if error.filename else ""
+    return (
+        f"out cannot be written there ({where}{error.strerror or error}); give another out, in a "
+        "folder that is yours"
+    )
+
+
 def main(words: Sequence[str]) -> None:
     """Run the command; what a user can mend is one sentence and exit status 2."""
     if {"--help", "-h"} & set(words):
@@ -109,10 +125,11 @@ def main(words: Sequence[str]) -> None:
     except KeyboardInterrupt:
         print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
         raise SystemExit(130) from None
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
+        sentence = _refusal(error) if isinstance(error, OSError) else str(error)
         if os.environ.get("COEFVQ_DEBUG"):
             raise
-        print(f"\ncoefvq: {error}", file=sys.stderr)
+        print(f"\ncoefvq: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -271,7 +271,16 @@ class MatchLite(PretrainedMixin, nn.Module):
         return self.compare(self.prepare(query), self.prepare(candidate))
 
     def forward(self, batch: PairBatch) -> StudentOutput:
-        """Answer a batch of pairs; only its public part is read."""
+        """Answer a batch of pairs; only its public part is read.
+
+        Raises:
+            ValueError: the batch is of single clips.
+        """
+        if not isinstance(batch, PairBatch):
+            raise ValueError(
+                "MatchLite judges pairs and got a batch of single clips; use data=pairs, or a "
+                "student of single clips"
+            )
         return self.score(self.encode(batch.query), self.encode(batch.candidate))
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -82,7 +82,9 @@ class MatchLM(MLLMFolder, nn.Module):
     Args:
         mllm: shape, adapters, read-out and audio mode.
         num_sub_labels: S.
-        layout: words and the slots `{video_1}`, `{audio_1}`, `{text_1}` and the same with `_2`.
+        layout: words and the slots `{video_1}`, `{audio_1}`, `{text_1}` and the same with `_2`;
+            `{text_1}` is all texts of a clip, joined, `{text_1:title}` one of them.
+        text_fields: `InputSpec.text_fields` of the data, for slots of single fields.
         tokenizer: the language model's, for the words of the layout; texts of a batch must be
             tokens of it too. None: for a layout of slots alone.
         prompt: a layout whose words are already ids, in place of layout and tokenizer.
@@ -96,6 +98,7 @@ class MatchLM(MLLMFolder, nn.Module):
         num_sub_labels: int = 0,
         *,
         layout: str = PAIR_LAYOUT,
+        text_fields: Sequence[str] = (),
         tokenizer: PromptTokenizer | None = None,
         prompt: Prompt | None = None,
         frame_budget: int = 32,
@@ -112,7 +115,12 @@ class MatchLM(MLLMFolder, nn.Module):
         self.num_sub_labels = num_sub_labels
         self.frame_budget, self.frame_split = frame_budget, frame_split
         self.mllm = MLLM(
-            mllm, num_sub_labels=num_sub_labels, layout=layout, tokenizer=tokenizer, prompt=prompt
+            mllm,
+            num_sub_labels=num_sub_labels,
+            layout=layout,
+            text_fields=text_fields,
+            tokenizer=tokenizer,
+            prompt=prompt,
         )
         if self.mllm.num_clips != 2:
             raise ValueError(
@@ -121,7 +129,16 @@ class MatchLM(MLLMFolder, nn.Module):
             )
 
     def forward(self, batch: PairBatch) -> TeacherOutput:
-        """Answer a batch of pairs; only its public part is read."""
+        """Answer a batch of pairs; only its public part is read.
+
+        Raises:
+            ValueError: the batch is of single clips.
+        """
+        if not isinstance(batch, PairBatch):
+            raise ValueError(
+                "MatchLM judges pairs and got a batch of single clips; use data=pairs, or "
+                "teacher=mllm for single clips"
+            )
         masks = share_frames(
             batch.query.frame_mask,
             batch.candidate.frame_mask,

@@ -29,6 +29,8 @@ def test_words_become_options():
         ("counts.odd=1", "counts.odd=1 is not one of counts.copies"),
         ("counts.random=-1", "counts.random=-1 is not one of"),
         ("out=q.csv", "out is given twice"),
+        ("text=3", r"text=3 is no list of names; write text=\[a,b\]"),
+        ("transformations=[flip,1]", r"transformations=.* is no list of names"),
     ],
 )
 def test_wrong_words(word, sentence):
@@ -48,6 +50,17 @@ def test_a_user_sees_one_sentence(tmp_path, capsys):
     error = capsys.readouterr().err.strip()
     assert error.startswith("coefvq: clips=") and "does not exist" in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(write_clip, tmp_path, capsys):
+    (tmp_path / "clips").mkdir()
+    write_clip(tmp_path / "clips" / "a.mp4", 4)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as caught:
+        main([f"clips={tmp_path}/clips", f"out={tmp_path}/file/p.csv"])
+    error = capsys.readouterr().err.strip()
+    assert caught.value.code == 2 and len(error.splitlines()) == 1
+    assert "out cannot be written there" in error and "Not a directory" in error
 
 
 def test_help(capsys):

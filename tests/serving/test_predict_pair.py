@@ -49,10 +49,64 @@ def test_errors(run, finished_run, tmp_path):
     model, (one, _), _ = run
     with pytest.raises(ValueError, match=r"candidate=.*none.mp4 cannot be read.*give a video file"):
         judge_pair(model, one, tmp_path / "none.mp4")
-    with pytest.raises(ValueError, match="judges single clips; give clips="):
+    with pytest.raises(ValueError, match="holds a XVLMStudent, which judges single clips; give cl"):
         judge_pair(finished_run / "student", one, one)
     with pytest.raises(ValueError, match="judges pairs; give query= and candidate="):
         predict.predict(model, one.parent, out=tmp_path / "x.parquet")
+
+
+def test_what_is_no_pairwise_student_is_named(run, tmp_path):
+    model, (one, other), _ = run
+    with pytest.raises(ValueError, match=r"is a run; give its student, model=.*student$"):
+        judge_pair(model.parent, one, other)
+    for wrong in (one, tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=r"holds no saved model; give a student's folder"):
+            judge_pair(wrong, one, other)
+    (tmp_path / "config.json").write_text(json.dumps({"class": "MatchLM", "config": {}}))
+    with pytest.raises(ValueError, match=r"holds a MatchLM, a teacher; give the pairwise student"):
+        judge_pair(tmp_path, one, other)
+
+
+def test_an_unknown_device(run):
+    model, (one, other), _ = run
+    with pytest.raises(ValueError, match="device=tpu is unknown; use auto, cpu or cuda"):
+        judge_pair(model, one, other, device="tpu")
+
+
+def changed(model, folder, change):
+    """A copy of a student whose metadata are changed."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    change(config["metadata"])
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_precision_that_was_not_reached_is_said(run, tmp_path):
+    model, (one, other), _ = run
+    missed = changed(model, tmp_path / "m", lambda m: m["operating_point"].update(threshold=1.01))
+    found = judge_pair(missed, one, other)
+    assert found.verdict == "other"
+    assert "no threshold had a precision of 80% on the validation pairs" in found.line()
+    assert "1.01" not in found.line()
+
+
+def test_texts_by_field(run, tmp_path):
+    model, (one, other), _ = run
+    title = judge_pair(model, one, other, query_text={"title": "a cat"}).score
+    assert title == judge_pair(model, one, other, query_text="a cat").score
+    two = changed(model, tmp_path / "two",
+                  lambda m: m["inputs"].update(text_fields=["title", "subtitles"]))  # fmt: skip
+    # Every field is read, and in its own place.
+    texts = [{}, {"title": "spot"}, {"subtitles": "spot"}, {"title": "spot", "subtitles": "spot"}]
+    reads = [judge_pair(two, one, other, query_text=text).score for text in texts]
+    assert len(set(reads)) == 4
+    with pytest.raises(ValueError, match=r"query_text gives titel, but the student reads the text "
+                       r"fields title, subtitles; write query_text=\{title: …\}"):  # fmt: skip
+        judge_pair(two, one, other, query_text={"titel": "a cat"})
+    none = changed(model, tmp_path / "none", lambda m: m["inputs"].update(text_fields=[]))
+    with pytest.raises(ValueError, match="but the student reads no text; leave candidate_text out"):
+        judge_pair(none, one, other, candidate_text="a cat")
 
 
 def test_the_command(run, capsys, monkeypatch):
@@ -61,6 +115,9 @@ def test_the_command(run, capsys, monkeypatch):
     words = {"model": str(model), "query": str(one), "candidate": str(other)}
     line = predict._pair_line(OmegaConf.merge(base, words))
     assert line == judge_pair(model, one, other).line()
+    texts = OmegaConf.create({"query_text": {"title": "a cat"}})
+    line = predict._pair_line(OmegaConf.merge(base, words, texts))
+    assert line == judge_pair(model, one, other, query_text="a cat").line()
     with pytest.raises(ValueError, match="a pair is query= and candidate="):
         predict._pair_line(OmegaConf.merge(base, words, {"candidate": None}))
     GlobalHydra.instance().clear()

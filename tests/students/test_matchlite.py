@@ -265,3 +265,8 @@ def test_wrong_options_are_refused():
     deaf = small_matchlite(modalities="V+T").eval().encode(random_batch(2))
     with pytest.raises(ValueError, match="features have no audio"):
         small_matchlite(modalities="V+A").prepare(deaf)
+
+
+def test_single_clips_are_refused():
+    with pytest.raises(ValueError, match="MatchLite judges pairs and got a batch of single clips"):
+        small_matchlite()(random_pairs(2).query)

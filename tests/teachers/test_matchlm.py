@@ -160,3 +160,52 @@ def test_merging_gives_the_same_logits():
 def test_what_cannot_be_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         make(**options)
+
+
+NAMED = ("{text_1:title|ab} {text_1:words} {text_2:title} {text_2:words|c} "
+         "{video_1} {audio_1} {video_2} {audio_2}")  # fmt: skip
+FIELDS = ("title", "words")
+
+
+def with_fields(pairs):
+    """The same pairs with two fields per clip; the second field of the first clip is empty."""
+
+    def more(batch, seed):
+        generator = torch.Generator().manual_seed(seed)
+        ids = torch.randint(2, 40, (len(batch), 2, 3), generator=generator)
+        mask = torch.ones(ids.shape, dtype=torch.bool)
+        mask[0, 1] = False
+        return dataclasses.replace(batch, field_ids=ids, field_mask=mask)
+
+    return PairBatch(pairs.ids, more(pairs.query, 3), more(pairs.candidate, 4))
+
+
+def test_texts_one_by_one(tmp_path):
+    model = make(layout=NAMED, text_fields=FIELDS, tokenizer=LetterTokenizer())
+    shake(model)
+    pairs = with_fields(random_pairs(3))
+    given = model(pairs).logits
+    for side in ("query", "candidate"):
+        for field in (0, 1):
+            batch = getattr(pairs, side)
+            ids = batch.field_ids.clone()
+            ids[:, field] = (ids[:, field] + 7) % 40
+            other = dataclasses.replace(pairs, **{side: dataclasses.replace(batch, field_ids=ids)})
+            changed = model(other).logits != given
+            assert changed.tolist() == [field == 0, True, True]  # the first has no second field
+    model.save_pretrained(tmp_path / "model")
+    again = MatchLM.from_pretrained(tmp_path / "model")
+    assert torch.equal(again(pairs).logits, given) and again.config["prompt"]["fields"] == FIELDS
+
+
+def test_slots_of_fields_need_the_fields():
+    with pytest.raises(ValueError, match=r"slots for the text fields \['title', 'words'\]"):
+        make(layout=NAMED, tokenizer=LetterTokenizer())
+    model = make(layout=NAMED, text_fields=FIELDS, tokenizer=LetterTokenizer())
+    with pytest.raises(ValueError, match="separate_text=true"):
+        model(random_pairs(2))
+
+
+def test_single_clips_are_refused():
+    with pytest.raises(ValueError, match="MatchLM judges pairs and got a batch of single clips"):
+        make()(random_pairs(2).query)

@@ -12,6 +12,9 @@ from coefvq.data.tables import read_table
 from coefvq.pairs import Pair
 from coefvq.types import Clip
 
+DEFAULT_TEXT = ("title",)
+"""What is read where nothing is said about texts; clips may well have none."""
+
 
 def clips_beside(table: Path) -> Path | None:
     """The list of clips that `make_pairs` has put beside its table; None if there is none."""
@@ -24,7 +27,7 @@ class Clips:
 
     Args:
         root: folder that paths are relative to; None: that of the file they are in.
-        text: text columns.
+        text: text columns; only `DEFAULT_TEXT` may be missing.
         allow_outside_root: accept paths that lead out of `root`.
         check_files: report files that do not exist.
         problems: collects what is wrong.
@@ -45,6 +48,8 @@ class Clips:
         self.problems = problems
         self._known: dict[str, Clip] | None = None
         self._manifest: Path | None = None
+        self._table: Path | None = None
+        self._paths: dict[tuple[Path | None, str], Clip] = {}
         self._read: dict[Path, dict[str, Clip]] = {}
         self._all: dict[str, Clip] = {}
 
@@ -59,10 +64,17 @@ class Clips:
             cache_dir: see `coefvq.data.home.cache_home`.
 
         Raises:
-            ValueError: the manifest cannot be read, or lacks a column.
+            ValueError: the manifest cannot be read, or lacks a column, or texts are asked for and
+            there is no manifest.
         """
+        self._table = table
         self._manifest = None if manifest is None else Path(manifest)
         if self._manifest is None:
+            if self.text not in ((), DEFAULT_TEXT):
+                raise ValueError(
+                    f"data.text names {', '.join(self.text)}, but the pairs of {table} are paths, "
+                    "which have no text; give data.clips, a manifest of the clips with their texts"
+                )
             self._known = None
             return
         if self._manifest not in self._read:
@@ -70,11 +82,19 @@ class Clips:
         self._known = self._read[self._manifest]
 
     def _read_manifest(self, file: Path, cache_dir: str | Path | None) -> dict[str, Clip]:
+        if not file.exists():
+            raise ValueError(f"data.clips={file} does not exist; give the manifest of the clips")
         table = read_table(file, cache_dir)
         if missing := [name for name in ("id", "path") if name not in table.columns]:
             raise ValueError(
                 f"the clip manifest {file} has no column {', '.join(missing)}; its columns are "
                 f"{', '.join(table.columns)}"
+            )
+        unknown = [name for name in self.text if name not in table.columns]
+        if unknown and self.text != DEFAULT_TEXT:
+            raise ValueError(
+                f"data.text names column {', '.join(unknown)}, which the clip manifest {file} does "
+                f"not have; its columns are {', '.join(table.columns)}"
             )
         names = [n for n in ("id", "path", "group", *self.text) if n in table.columns]
         seen: dict[str, Row] = {}
@@ -110,10 +130,7 @@ class Clips:
                 return Clip(name, Path())
             clip = self._known[name]
         else:
-            if name in self._all and self.root is not None:
-                return self._all[name]
-            path = take_path(row, column, self.root, self.problems, **self.options)
-            clip = Clip(name, path, dict.fromkeys(self.text, ""))
+            clip = self._by_path(row, column, name)
         first = self._all.setdefault(name, clip)
         if first.path != clip.path:
             self.problems.append(
@@ -123,6 +140,17 @@ class Clips:
                 )
             )
         return clip
+
+    def _by_path(self, row: Row, column: str, name: str) -> Clip:
+        """The clip at a path; one that is wrong is told of once, however many rows name it."""
+        place = (None if self.root is not None else self._table, name)
+        if place not in self._paths:
+            found: list[Problem] = []
+            path = take_path(row, column, self.root, found, **self.options)
+            ids = "; if these are ids, give data.clips, the manifest of the clips"
+            self.problems += [Problem(p.file, p.row, p.text + ids) for p in found]
+            self._paths[place] = Clip(name, path, dict.fromkeys(self.text, ""))
+        return self._paths[place]
 
     def group_of(self, clip: Clip) -> str:
         """What must stay on one side of a split together with a clip."""
@@ -145,4 +173,4 @@ class Clips:
                 )
 
 
-__all__ = ["CLIPS_FILE", "Clips", "clips_beside"]
+__all__ = ["CLIPS_FILE", "DEFAULT_TEXT", "Clips", "clips_beside"]

@@ -24,6 +24,8 @@ from coefvq.data.pairs.manifest import (
     reading_fingerprint,
     summarise_pairs,
 )
+from coefvq.data.pairs.options import at_least_one, one_of
+from coefvq.data.pairs.texts import warn_of_cut_texts
 from coefvq.data.reader import ClipReader
 from coefvq.data.sampling import EVAL_POLICIES
 from coefvq.data.splits import SPLITS
@@ -79,12 +81,10 @@ class PairDataModule(lightning.LightningDataModule):
         seed: int = 1,
     ) -> None:
         super().__init__()
-        _one_of("train_on", train_on, ("all", "labelled"))
-        _one_of("on_bad_clip", on_bad_clip, ("error", "skip"))
-        if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
-            raise ValueError(
-                f"batch_size and eval_batch_size are from 1, got {batch_size} and {eval_batch_size}"
-            )
+        one_of("train_on", train_on, ("all", "labelled"))
+        one_of("on_bad_clip", on_bad_clip, ("error", "skip"))
+        at_least_one(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        at_least_one(num_frames=inputs.num_frames, frame_size=inputs.frame_size)
         ClipReader(inputs)  # refuses unknown frame policies
         self.source = source
         self.inputs = inputs
@@ -124,6 +124,7 @@ class PairDataModule(lightning.LightningDataModule):
             self.tokenizer_name,
             self.max_vocab_size,
         )
+        warn_of_cut_texts(clips_of(manifest.split("train")), self.inputs, self.tokenizer)
         words = self.tokenizer_name or f"trained {self.max_vocab_size}"
         self.fingerprint = reading_fingerprint(manifest, self.inputs, words)
         self._reader = ClipReader(self.inputs, self.tokenizer)
@@ -290,11 +291,6 @@ class PairDataModule(lightning.LightningDataModule):
             labelled_per_batch=labelled_per_batch,
         )
         return make_pair_loader(dataset, self.batch_size, self.num_workers, sampler)
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(allowed)}")
 
 
 __all__ = ["PairDataModule"]

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.distributed import DistributedSampler
 
 from coefvq.data.loading import ClipDataset, EpochShuffle
 from coefvq.data.media import UnreadableClip
+from coefvq.data.pairs.sharing import Repeated, shared_out
 from coefvq.pairs import Pair, PairBatch
 from coefvq.types import Batch
 
@@ -19,7 +21,8 @@ from coefvq.types import Batch
 class PairDataset(Dataset[PairBatch]):
     """Pairs of one split, handed out as collated batches.
 
-    A clip that several pairs of a batch share is read once for all of them.
+    A clip that several pairs of a batch share is read once for all of them. A place that is
+    `Repeated` gives the pair without its labels.
 
     Args:
         pairs: N pairs.
@@ -77,7 +80,8 @@ class PairDataset(Dataset[PairBatch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> PairBatch:
-        rows = torch.as_tensor(list(indices), dtype=torch.int64)
+        rows = torch.tensor(list(indices), dtype=torch.int64)
+        counts = torch.tensor([not isinstance(index, Repeated) for index in indices])
         needed, inverse = torch.unique(self.places[rows], return_inverse=True)
         read = self.clips.__getitems__(needed.tolist())
         if len(read) < len(needed):  # clips were lost on the fly, and their pairs go with them
@@ -85,7 +89,7 @@ class PairDataset(Dataset[PairBatch]):
             where = [kept.get(self.clips.ids[place], -1) for place in needed.tolist()]
             inverse = torch.tensor(where)[inverse]
             whole = (inverse >= 0).all(1)
-            rows, inverse = rows[whole], inverse[whole]
+            rows, inverse, counts = rows[whole], inverse[whole], counts[whole]
             if not len(rows):
                 raise UnreadableClip("no pair of a batch could be read; each lacks a clip")
         return PairBatch(
@@ -93,9 +97,11 @@ class PairDataset(Dataset[PairBatch]):
             query=take(read, inverse[:, 0]),
             candidate=take(read, inverse[:, 1]),
             labels=self.labels[rows],
-            label_mask=self.label_mask[rows],
+            label_mask=self.label_mask[rows] & counts,
             sub_labels=None if self.sub_labels is None else self.sub_labels[rows],
-            sub_label_mask=None if self.sub_label_mask is None else self.sub_label_mask[rows],
+            sub_label_mask=None
+            if self.sub_label_mask is None
+            else self.sub_label_mask[rows] & counts[:, None],
         )
 
 
@@ -113,7 +119,37 @@ def take(batch: Batch, rows: Tensor) -> Batch:
 
 
 class PairLoader(DataLoader[PairBatch]):
-    """A `DataLoader` that tells its data set the epoch of its sampler, whoever made that one."""
+    """A `DataLoader` that tells its data set the epoch of its sampler.
+
+    Where several processes train, Lightning makes it again with a sampler of its own; that one
+    says which process this is, and a `coefvq.data.pairs.sharing.SharedOrder` takes its place.
+
+    Args:
+        dataset: the pairs.
+        order: of training; None: the data set's.
+        sampler: Lightning's; None: `order`.
+        batch_size: pairs of one process per batch.
+        drop_last: leave a short last batch out; shares of training never have one.
+        **options: of `torch.utils.data.DataLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: PairDataset,
+        *,
+        order: EpochShuffle | None = None,
+        sampler: Sampler[int] | None = None,
+        batch_size: int | None = 1,
+        drop_last: bool = False,
+        **options: Any,
+    ) -> None:
+        chosen: Sampler[int] | None = order
+        if isinstance(sampler, DistributedSampler):
+            chosen, drop_last = shared_out(sampler, order, len(dataset), batch_size), False
+        self.order = order
+        super().__init__(
+            dataset, sampler=chosen, batch_size=batch_size, drop_last=drop_last, **options
+        )
 
     def __iter__(self) -> Any:
         if isinstance(self.dataset, PairDataset):
@@ -133,7 +169,7 @@ def make_pair_loader(
     return PairLoader(
         dataset,
         batch_size=batch_size,
-        sampler=sampler,
+        order=sampler,
         # A short last batch has a noisy loss; but a small data set must give one batch.
         drop_last=sampler is not None and len(dataset) > batch_size,
         num_workers=num_workers,

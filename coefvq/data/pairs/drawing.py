@@ -216,17 +216,16 @@ def _few(rng: np.random.Generator, names: list[str], most: int) -> list[str]:
     return [names[i] for i in rng.permutation(len(names))[:most].tolist()]
 
 
-def pair_row(number: int, drawn: Drawn, names: Sequence[str], split: str) -> dict[str, Any]:
+def pair_row(drawn: Drawn, names: Sequence[str], split: str) -> dict[str, Any]:
     """A drawn pair as a row of a pair table.
 
     Args:
-        number: of the pair, for its id.
-        drawn: the pair.
+        drawn: the pair. Its id is made of its clips': tables of several calls go together.
         names: sub-labels; each gets a column `sub_<name>` with 1, 0, or None where it is unknown.
         split: of the pair.
     """
     row: dict[str, Any] = {
-        "id": f"pair-{number:06d}",
+        "id": f"{drawn.query.id}+{drawn.candidate.id}",
         "query": drawn.query.id,
         "candidate": drawn.candidate.id,
         "label": drawn.label,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,28 +13,27 @@ from typing import Any, Literal
 import numpy as np
 import pandas
 
-from coefvq.data.clip_list import list_clips
 from coefvq.data.media import BadClip
 from coefvq.data.pairs.copies import Copy, Original, plan_copies, write_copies
 from coefvq.data.pairs.drawing import Counts, File, draw_pairs, pair_row
 from coefvq.data.pairs.jobs import run_jobs
-from coefvq.data.pairs.paths import CLIPS_FILE, clips_folder
+from coefvq.data.pairs.paths import (
+    CLIPS_FILE,
+    WRITERS,
+    clips_folder,
+    enter_folder,
+    put_table,
+)
 from coefvq.data.pairs.plan import TRANSFORMATIONS
-from coefvq.data.pairs.sources import contents, look, places
+from coefvq.data.pairs.sources import contents, listed, look, places
 from coefvq.data.splits import SPLITS
 from coefvq.types import Clip
 
-VERSION = 1
+VERSION = 2
 """Of the recipe; copies made by another one are not taken for this one's."""
 
 SKIPPED_FILE = "skipped.csv"
 """In the folder of copies: what could not be read, and why."""
-
-_WRITERS = {
-    ".parquet": lambda table, file: table.to_parquet(file, index=False),
-    ".csv": lambda table, file: table.to_csv(file, index=False),
-    ".jsonl": lambda table, file: table.to_json(file, orient="records", lines=True),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +85,8 @@ def make_pairs(
         out: the table: `.parquet`, `.csv` or `.jsonl`. `<out>.clips/` holds the copies, the list of
             all clips, and the list of what was skipped. A killed call goes on where it was.
         root: where a manifest's paths start; None: the manifest's folder.
-        text: text columns of the manifest; the first is the one that is rewritten.
+        text: text columns of the manifest; the first is the one that is rewritten, the others stay
+            as they are.
         copies: copies of each source.
         least: fewest transformations that one copy combines.
         most: most of them.
@@ -102,17 +101,21 @@ def make_pairs(
         workers: processes; None: one per core, at most 8.
 
     Raises:
-        ValueError: `out` exists or has another ending, an option is impossible, the folder beside
-            `out` belongs to another call, too few clips can be read, or `on_bad_clip="error"` and
-            one cannot.
+        ValueError: `out` exists or has another ending, an option is impossible, a text column is
+            missing, the folder beside `out` belongs to another call, too few clips can be read, or
+            `on_bad_clip="error"` and one cannot.
+        OSError: nothing can be written there.
     """
     out = Path(out).absolute()
     chosen = tuple(TRANSFORMATIONS if transformations is None else transformations)
+    text = tuple(text or ())
     _check(out, copies, least, most, chosen, segment_share, split, on_bad_clip)
-    found = list_clips(clips, root=root, text=text)
+    if seed < 0 or (workers or 0) < 0:
+        raise ValueError(f"seed and workers are at least 0, got seed={seed}, workers={workers}")
+    found = listed(clips, root, text)
     folder = clips_folder(out)
     settings = [VERSION, copies, least, most, chosen, segment_share, val_fraction, test_fraction]
-    _enter(folder, [*settings, split, seed, list(text)], found)
+    enter_folder(folder, [*settings, split, seed, list(text)], found)
 
     jobs = [(clip.id, clip.path) for clip in found]
     looks = dict(run_jobs(look, jobs, "Looking at clips", workers))
@@ -121,10 +124,12 @@ def make_pairs(
     good = [clip for clip in found if not isinstance(looks[clip.id], str)]
     content, group = contents(good, clips)
     firsts = list({content[clip.id]: clip for clip in reversed(good)}.values())[::-1]
-    if len(firsts) < (2 if split else 6):
+    least_clips = 2 if split else 6
+    if len(firsts) < least_clips:
+        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
         raise ValueError(
-            f"clips={clips} has {len(firsts)} different clips that can be read; negatives need "
-            f"others, so give at least {2 if split else 6}"
+            f"clips={clips} has {len(firsts)} different clips that can be read, and {len(skipped)} "
+            f"that cannot{why}; negatives need others, so give at least {least_clips}"
         )
     place = places(firsts, group, split, val_fraction, test_fraction, seed)
 
@@ -172,7 +177,7 @@ def make_pairs(
         skipped += reasons
         _stop_at(reasons, on_bad_clip)
     made = [copy for some in planned for copy in some if copy.file.id in done]
-    return _write(out, folder, files, made, {c.id: c for c in good}, tuple(text), counts, seed,
+    return _write(out, folder, files, made, {c.id: c for c in good}, text, counts, seed,
                   chosen, skipped)  # fmt: skip
 
 
@@ -195,7 +200,7 @@ def _write(
     for number, split in enumerate(SPLITS):
         some = [file for file in usable if file.split == split]
         drawn = draw_pairs(some, np.random.default_rng([seed, number]), counts)
-        rows += [pair_row(len(rows) + i, pair, names, split) for i, pair in enumerate(drawn)]
+        rows += [pair_row(pair, names, split) for pair in drawn]
     if not rows:
         raise ValueError(f"no copy of any clip could be made, so there are no pairs; see {folder}")
     table = pandas.DataFrame(rows)
@@ -213,10 +218,10 @@ def _write(
         plan = json.dumps(plans[file.id][1]) if file.id in plans else None
         listed.append({**row, **words, "group": file.source, "plan": plan})
     listing = pandas.DataFrame(listed)
-    _put(listing, folder / CLIPS_FILE)
+    put_table(listing, folder / CLIPS_FILE)
     bad = [{"id": b.id, "path": str(b.path), "reason": b.reason} for b in skipped]
-    _put(pandas.DataFrame(bad, columns=["id", "path", "reason"]), folder / SKIPPED_FILE)
-    _put(table, out)
+    put_table(pandas.DataFrame(bad, columns=["id", "path", "reason"]), folder / SKIPPED_FILE)
+    put_table(table, out)
     return MadePairs(table, listing, tuple(skipped))
 
 
@@ -245,33 +250,12 @@ def _check(
             f"[0, 1]; got copies={copies}, least={least}, most={most}, "
             f"segment_share={segment_share}"
         )
-    if out.suffix not in _WRITERS:
-        raise ValueError(f"out={out} must end in {', '.join(_WRITERS)}")
+    if out.suffix not in WRITERS:
+        raise ValueError(f"out={out} must end in {', '.join(WRITERS)}")
     if out.exists():
         raise ValueError(f"out={out} exists; give another name, or remove it and {out}.clips")
-
-
-def _enter(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> None:
-    """Make the folder of copies, or see that it is an earlier call's of the same kind."""
-    listing = [
-        [c.id, str(c.path), c.path.stat().st_size if c.path.is_file() else None, dict(c.text)]
-        for c in clips
-    ]
-    content = json.dumps([settings, listing], sort_keys=True)
-    stamp = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-    file = folder / "stamp"
-    if folder.exists() and not file.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is there and is not ours; move it or give another out")
-    folder.mkdir(parents=True, exist_ok=True)
-    made = any(path.name[0] not in ".s" for path in folder.iterdir())  # but for stamp and drafts
-    if made and file.read_text() != stamp:
-        raise ValueError(
-            f"{folder} holds copies of other clips or with other settings; remove it or give "
-            "another out"
-        )
-    file.write_text(stamp)
-    for leftover in folder.glob(".*.part"):  # of a call that was killed
-        leftover.unlink(missing_ok=True)
+    if not chosen:
+        raise ValueError("transformations is empty; name some, or leave it out for all of them")
 
 
 def _stop_at(bad: Sequence[BadClip], on_bad_clip: str) -> None:
@@ -289,12 +273,6 @@ def _slug(text: str) -> str:
 
 def _number(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
-
-
-def _put(table: pandas.DataFrame, file: Path) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    _WRITERS[file.suffix](table, part)
-    part.replace(file)
 
 
 __all__ = ["SKIPPED_FILE", "MadePairs", "make_pairs"]

@@ -1,11 +1,27 @@
-"""Where `make_pairs` puts what belongs to a pair table."""
+"""Where `make_pairs` puts what belongs to a pair table, and whose a folder of copies is."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas
+
+from coefvq.types import Clip
 
 CLIPS_FILE = "clips.parquet"
 """The list of all clips of a table, originals and copies."""
+
+WRITERS = {
+    ".parquet": lambda table, file: table.to_parquet(file, index=False),
+    ".csv": lambda table, file: table.to_csv(file, index=False),
+    ".jsonl": lambda table, file: table.to_json(file, orient="records", lines=True),
+}
+"""How a table is written, by the ending of its file."""
 
 
 def clips_folder(table: str | Path) -> Path:
@@ -18,4 +34,43 @@ def clips_folder(table: str | Path) -> Path:
     return table.with_name(table.name + ".clips")
 
 
-__all__ = ["CLIPS_FILE", "clips_folder"]
+def enter_folder(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> None:
+    """Make the folder of copies, or see that it is an earlier call's of the same kind.
+
+    Args:
+        folder: from `clips_folder`.
+        settings: what the copies depend on, as plain values.
+        clips: originals; their paths, sizes and texts count, too.
+
+    Raises:
+        ValueError: it holds something else, or copies made from other clips or settings.
+    """
+    listing = [
+        [c.id, str(c.path), c.path.stat().st_size if c.path.is_file() else None, dict(c.text)]
+        for c in clips
+    ]
+    content = json.dumps([settings, listing], sort_keys=True)
+    stamp = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    file = folder / "stamp"
+    if folder.exists() and not file.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is there and is not ours; move it or give another out")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = any(path.name[0] not in ".s" for path in folder.iterdir())  # but for stamp and drafts
+    if made and file.read_text() != stamp:
+        raise ValueError(
+            f"{folder} holds copies of other clips or with other settings; remove it or give "
+            "another out"
+        )
+    file.write_text(stamp)
+    for leftover in folder.glob(".*.part"):  # of a call that was killed
+        leftover.unlink(missing_ok=True)
+
+
+def put_table(table: pandas.DataFrame, file: Path) -> None:
+    """Write a table so that its file appears whole."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    WRITERS[file.suffix](table, part)
+    part.replace(file)
+
+
+__all__ = ["CLIPS_FILE", "WRITERS", "clips_folder", "enter_folder", "put_table"]

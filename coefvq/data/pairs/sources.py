@@ -8,13 +8,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from coefvq.data.clip_list import VIDEO_SUFFIXES, list_clips
 from coefvq.data.media import UnreadableClip
+from coefvq.data.pairs.clip_table import DEFAULT_TEXT
 from coefvq.data.pairs.films import look_at
 from coefvq.data.splits import hash_split
 from coefvq.data.tables import read_table
 from coefvq.types import Clip
 
 _log = logging.getLogger(__name__)
+
+
+def listed(source: str | Path, root: str | Path | None, text: Sequence[str]) -> list[Clip]:
+    """List the clips to make pairs of.
+
+    Args:
+        source: a folder or a manifest.
+        root: see `coefvq.data.clip_list.list_clips`.
+        text: text columns of the manifest; only `DEFAULT_TEXT` may be missing.
+
+    Raises:
+        ValueError: there are no clips, `root` is no folder, or a text column is not there.
+    """
+    path = Path(source)
+    if root is not None and not Path(root).is_dir():
+        raise ValueError(f"root={root} is no folder; give the one that the manifest's paths are in")
+    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        raise ValueError(f"clips={source} is one video file; give a folder of clips or a manifest")
+    clips = list_clips(source, root=root, text=text)
+    if tuple(text) not in ((), DEFAULT_TEXT):
+        columns = () if path.is_dir() else tuple(read_table(path).columns)
+        if missing := [name for name in text if name not in columns]:
+            has = f"has the columns {', '.join(columns)}" if columns else "is a folder"
+            raise ValueError(
+                f"text names {', '.join(missing)}, but clips={source} {has}; give a manifest with "
+                "these columns, or leave text out"
+            )
+    return clips
 
 
 def look(name: str, path: Path) -> tuple[str, tuple[bool, float] | str]:
@@ -66,13 +96,13 @@ def places(
     test_fraction: float,
     seed: int,
 ) -> dict[str, str]:
-    """Assign every source to a split.
+    """Assign every source to a split, at least two to each that is wanted.
 
     Args:
         firsts: one clip of each content.
         group: of each content.
         split: where all go; None: by a hash.
-        val_fraction: share of the sources for validation.
+        val_fraction: share of the sources for validation; 0: none.
         test_fraction: likewise for the test split.
         seed: of the hash.
 
@@ -81,11 +111,13 @@ def places(
     """
     if split is not None:
         return {clip.id: split for clip in firsts}
+    # One source alone has hardly a negative, and a threshold cannot be chosen without them.
+    least = 2 / len(firsts)
     places = hash_split(
         [group[clip.id] for clip in firsts],
         [True] * len(firsts),
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
+        val_fraction=max(val_fraction, least) if val_fraction > 0 else val_fraction,
+        test_fraction=max(test_fraction, least) if test_fraction > 0 else test_fraction,
         seed=seed,
     )
     for name, count in Counter(places).items():
@@ -98,4 +130,4 @@ def places(
     return {clip.id: place for clip, place in zip(firsts, places, strict=True)}
 
 
-__all__ = ["contents", "look", "places"]
+__all__ = ["contents", "listed", "look", "places"]

@@ -8,11 +8,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from coefvq.data.labels import LabelError, parse_label
 from coefvq.data.manifest import ManifestError, Problem
+from coefvq.data.pairs.checks import check_pairs
 from coefvq.data.pairs.clip_table import Clips, clips_beside
 from coefvq.data.pairs.manifest import PairManifest, pairs_fingerprint
-from coefvq.data.rows import Row, blank, check_groups, take_label, take_splits, unlabelled
+from coefvq.data.pairs.marks import take_mark, take_pair_label
+from coefvq.data.pairs.options import fractions
+from coefvq.data.rows import Row, blank, check_groups, take_splits, unlabelled
 from coefvq.data.splits import SPLITS, hash_split
 from coefvq.data.tables import Table, read_table
 from coefvq.pairs import Pair
@@ -40,9 +42,11 @@ class PairTable:
         candidate: column with the clip that it may have been made from.
         label: column with 1 for a reproduction, 0 for none; empty (in training): unlabelled.
         sub_labels: columns or patterns; an empty cell is unlabelled.
-        text: text columns of the clip manifest; a column that it lacks is the empty text.
-        split: column that names the split; ignored when `val` or `test` is given, and not needed:
-            without it, pairs that hang together by their clips are assigned by hash.
+        text: text columns of the clip manifest; where it is only `title`, the default, a manifest
+            without that column has no text.
+        split: column of `train` that names the split; not needed: without it, pairs that hang
+            together by their clips are assigned by hash. Tables given as `val` and `test` are that
+            split as a whole.
         group: column of the table whose groups must stay on one side of a split.
         val_fraction: share of pairs for validation where no split is given.
         test_fraction: likewise for the test split.
@@ -84,7 +88,7 @@ class PairTable:
         self.patterns = (sub_labels,) if isinstance(sub_labels, str) else tuple(sub_labels)
         self.text = tuple(text)
         self.split, self.group = split, group
-        self.fractions = {"val": val_fraction, "test": test_fraction}
+        self.fractions = fractions(val=val_fraction, test=test_fraction)
         self.allow_shared_clips = allow_shared_clips
         self.allow_outside_root = allow_outside_root
         self.check_files = check_files
@@ -108,15 +112,15 @@ class PairTable:
         problems: list[Problem] = []
         options = {"allow_outside_root": self.allow_outside_root, "check_files": self.check_files}
         clips = Clips(self.root, self.text, problems=problems, **options)
-        by_column = len(tables) == 1 and self.split in tables["train"].columns
+        by_column = self.split in tables["train"].columns
         columns = self._sub_columns(tables["train"])
         rows: list[Row] = []
         pairs: list[Pair] = []
         for split, table in tables.items():
-            found = self._rows(table, columns, None if by_column or split == "train" else split)
+            found = self._rows(table, columns, None if split == "train" else split)
             clips.enter(table.file, self.clips or clips_beside(table.file), self.cache_dir)
-            if by_column:
-                take_splits(found, str(self.split), problems)
+            if by_column and split == "train":  # the only one whose rows may go anywhere
+                take_splits(found, str(self.split), problems, set(tables))
             rows += found
             pairs += [self._pair(row, clips, columns, problems) for row in found]
         if not by_column:
@@ -127,11 +131,15 @@ class PairTable:
             dataclasses.replace(
                 pair,
                 split=row.split or "train",
-                label=take_label(row, (self.label,), task, problems),  # type: ignore[arg-type]
+                label=take_pair_label(row, self.label, problems),
             )
             for row, pair in zip(rows, pairs, strict=True)
         ]
-        self._check(rows, pairs, clips, file, problems)
+        problems += check_pairs(rows, pairs, file, self.label)
+        if self.group is not None:
+            problems += check_groups(rows, self.group)
+        if not self.allow_shared_clips:
+            problems += clips.check_leaks(rows, pairs)
         if problems:
             # Clip manifests first, then the tables, each in the order of its rows.
             place = {table.file: number for number, table in enumerate(tables.values())}
@@ -162,8 +170,7 @@ class PairTable:
         wanted = {"query": self.query, "candidate": self.candidate, "label": self.label}
         if self.group is not None:
             wanted["group"] = self.group
-        alone = self.files["val"] is None and self.files["test"] is None
-        if alone and self.split not in (None, "split"):
+        if split is None and self.split not in (None, "split"):
             wanted["split"] = str(self.split)
         for argument, column in wanted.items():
             if column not in table.columns:
@@ -186,21 +193,14 @@ class PairTable:
         problems: list[Problem],
     ) -> Pair:
         query, candidate = (clips.take(row, name) for name in (self.query, self.candidate))
-        marks: dict[str, float] = {}
-        for column, name in columns:
-            if blank(value := row.cells.get(column)):
-                continue
-            try:
-                marks[name] = float(parse_label(value, "binary", ("0", "1")))  # type: ignore[arg-type]
-            except LabelError as error:
-                problems.append(row.problem(f"{column} {value!r} {error}"))
+        marks = {name: take_mark(row, column, problems) for column, name in columns}
         identity = row.cells.get("id")
         group = None if self.group is None else row.cells[self.group]
         return Pair(
             id=f"{query.id}+{candidate.id}" if blank(identity) else str(identity).strip(),
             query=query,
             candidate=candidate,
-            sub_labels=marks,
+            sub_labels={name: mark for name, mark in marks.items() if mark is not None},
             group=None if blank(group) else str(group),
         )
 
@@ -242,56 +242,6 @@ class PairTable:
             self.seed,
             ", ".join(f"{places.count(s)} {s}" for s in ("train", *missing)),
         )
-
-    def _check(
-        self,
-        rows: list[Row],
-        pairs: list[Pair],
-        clips: Clips,
-        file: Path,
-        problems: list[Problem],
-    ) -> None:
-        """What can only be seen with all rows in hand."""
-        names: dict[str, Row] = {}
-        sides: dict[tuple[str, str], Row] = {}
-        for row, pair in zip(rows, pairs, strict=True):
-            two = (pair.query.id, pair.candidate.id)
-            if two[0] == two[1]:
-                problems.append(
-                    row.problem(f"pairs {two[0]!r} with itself; remove it or name another clip")
-                )
-            elif (first := sides.setdefault(two, row)) is not row:
-                problems.append(
-                    row.problem(f"has the query and candidate of {_where(first, row)}; keep one")
-                )
-            elif (first := names.setdefault(pair.id, row)) is not row:
-                problems.append(
-                    row.problem(
-                        f"id {pair.id!r} is taken by {_where(first, row)}; give every pair its own"
-                    )
-                )
-        present = {row.split for row in rows}
-        problems += [
-            Problem(
-                file,
-                None,
-                f"the {split} split is empty; add pairs to it, or give data.{split} or a column "
-                "for the split (without one, pairs that share clips stay together)",
-            )
-            for split in SPLITS
-            if split not in present
-        ]
-        train = [row for row in rows if row.split == "train"]
-        if train and all(unlabelled(row, (self.label,)) for row in train):
-            problems.append(Problem(file, None, "no training pair has a label; label some of them"))
-        if self.group is not None:
-            problems.extend(check_groups(rows, self.group))
-        if not self.allow_shared_clips:
-            problems.extend(clips.check_leaks(rows, pairs))
-
-
-def _where(first: Row, row: Row) -> str:
-    return f"row {first.number}" + (f" of {first.file}" if first.file != row.file else "")
 
 
 __all__ = ["PREFIX", "PairTable"]

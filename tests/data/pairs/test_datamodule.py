@@ -160,12 +160,39 @@ def test_wrong_words(make):
         make(train_on="some")
     with pytest.raises(ValueError, match="on_bad_clip 'ignore' is unknown"):
         make(on_bad_clip="ignore")
-    with pytest.raises(ValueError, match="batch sizes must be at least 1"):
+    with pytest.raises(ValueError, match=r"data.batch_size must be a whole number of at least 1"):
         make(batch_size=0)
     with pytest.raises(ValueError, match="sampling 'best' is unknown"):
         PairDataModule(None, dataclasses.replace(InputSpec(), sampling="best"))
     with pytest.raises(ValueError, match="data options colour are unknown"):
         make(colour="red")
+
+
+def test_impossible_sizes(make):
+    for name in ("frame_size", "num_frames", "batch_size", "eval_batch_size"):
+        with pytest.raises(ValueError, match=f"data.{name} must be a whole number of at least 1"):
+            make(**{name: 0})
+
+
+def test_all_texts_are_read_joined_and_one_by_one(make, clip_rows, write_manifest, caplog):
+    for row in clip_rows:
+        row["subtitles"] = f"words of {row['id']}"
+    options = {"clips": write_manifest(clip_rows, "texts.csv"), "text": ["title", "subtitles"],
+               "max_text_length": 12}  # fmt: skip
+    data = make(**options)
+    data.prepare()
+    batch = next(iter(data.val_dataloader()))
+    for side in (batch.query, batch.candidate):
+        said = [data.tokenizer.decode(ids, skip_special_tokens=False) for ids in side.input_ids]
+        for name, text in zip(side.ids, said, strict=True):
+            number = int(name[1:])
+            assert text.startswith(f"[CLS] about thing {number % 3} [SEP] words of c {number}"[:30])
+    assert side.field_ids is None and "cut" not in caplog.text
+    single = make(**options, separate_text=True)
+    single.prepare()
+    assert next(iter(single.val_dataloader())).query.field_ids.shape[:2] == (2, 2)
+    make(**options | {"max_text_length": 5}).prepare()
+    assert "training clips (title, subtitles, joined) are longer than data.max" in caplog.text
 
 
 def test_lightning_trains_on_it(make):

@@ -125,8 +125,9 @@ def test_a_file_survives_a_table():
 
 def test_rows():
     pairs = drawn_of(source("a", natural=1, copies=HALVES[:1]))
-    rows = [pair_row(7, pair, ("crop", "flip"), "val") for pair in pairs]
-    assert rows[0]["id"] == "pair-000007" and rows[0]["split"] == "val"
+    rows = [pair_row(pair, ("crop", "flip"), "val") for pair in pairs]
+    first = pairs[0]
+    assert rows[0]["id"] == f"{first.query.id}+{first.candidate.id}" and rows[0]["split"] == "val"
     assert (rows[0]["sub_crop"], rows[0]["sub_flip"]) == (0, 1)
     natural = next(row for row in rows if row["case"] == "natural")
     assert natural["sub_flip"] is None and natural["label"] == 1

@@ -175,15 +175,49 @@ def test_impossible_requests(few_clips, tmp_path):
     refused("mirror are unknown; choose from reencode", transformations=["mirror"])
     refused("split is one of train, val, test or null, got 'dev'", split="dev")
     refused("on_bad_clip is skip or error", on_bad_clip="ignore")
+    refused("transformations is empty", transformations=[])
+    refused("at least 0, got seed=-1", seed=-1)
     refused("does not exist", clips=tmp_path / "nowhere")
     (tmp_path / "few").mkdir()
     for number in range(2):
         clip = few_clips / "a" / f"clip {number}.mp4"
         (tmp_path / "few" / clip.name).write_bytes(clip.read_bytes())
     # What a refused call leaves behind does not stand in the way of a better one.
-    refused("has 2 different clips that can be read; .* give at least 6", clips=tmp_path / "few")
+    refused("has 2 different clips that can be read, .* give at least 6", clips=tmp_path / "few")
     refused("has 2 different clips", clips=tmp_path / "few", seed=5)
     assert not (tmp_path / "p.csv").exists()
+
+
+def test_clips_that_cannot_be_read_are_named(write_manifest, tmp_path):
+    rows = [{"id": f"v{n}", "path": f"gone{n}.mp4"} for n in range(7)]
+    sentence = r"has 0 different clips .* and 7 that cannot \(.*gone0.mp4: there is no such file\)"
+    with pytest.raises(ValueError, match=sentence):
+        make_pairs(write_manifest(rows), tmp_path / "p.csv")
+
+
+def test_tables_of_several_calls_go_together(few_clips, write_manifest, tmp_path):
+    """One for each split, of other clips each: their pairs need ids of their own."""
+    words = {"copies": 1, "workers": 0, "transformations": ["flip", "trim"], "root": few_clips}
+    tables = {}
+    for split, numbers in (("train", (0, 1)), ("val", (2, 3)), ("test", (5, 6))):
+        rows = [{"id": f"v{n}", "path": f"{'a' if n < 5 else 'b'}/clip {n}.mp4"} for n in numbers]
+        tables[split] = tmp_path / f"{split}.csv"
+        make_pairs(write_manifest(rows, f"{split}-clips.csv"), tables[split], split=split, **words)
+    found = PairTable(**tables, cache_dir=tmp_path).load()
+    assert all({p.label for p in found.split(split)} == {0.0, 1.0} for split in tables)
+
+
+def test_several_texts_go_into_the_list(few_clips, write_manifest, tmp_path):
+    rows = [{"id": f"v{n}", "path": f"a/clip {n}.mp4", "title": f"clip number {n}",
+             "subtitles": f"words of {n}"} for n in range(4)]  # fmt: skip
+    words = {"split": "train", "copies": 1, "workers": 0, "transformations": ["title", "flip"]}
+    result = make_pairs(write_manifest(rows), tmp_path / "p.csv", root=few_clips,
+                        text=["title", "subtitles"], **words)  # fmt: skip
+    for row in result.clips.to_dict("records"):
+        assert row["subtitles"] == f"words of {row['source'][1:]}"  # the first text is rewritten
+    with pytest.raises(ValueError, match="text names subs, but clips="):
+        make_pairs(write_manifest(rows), tmp_path / "q.csv", root=few_clips,
+                   text=["title", "subs"], **words)  # fmt: skip
 
 
 def test_real_clips(real_clips, tmp_path):

@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import pytest
+
 from coefvq.data.clip_list import list_clips
-from coefvq.data.pairs.sources import contents, look, places
+from coefvq.data.pairs.sources import contents, listed, look, places
 from coefvq.types import Clip
 
 
@@ -44,5 +46,35 @@ def test_places(caplog):
         assert found[first] == found[second]
     assert set(found.values()) == {"train", "val", "test"} and not caplog.text
     assert set(places(clips(*names), group, "test", 0.1, 0.2, 1).values()) == {"test"}
-    places(clips(*names[:6]), {n: n for n in names}, None, 0.1, 0.2, 1)
-    assert "the val split has one source" in caplog.text
+
+
+@pytest.mark.parametrize("count", [6, 9, 12, 19])
+def test_every_split_of_few_sources_has_negatives(count, caplog):
+    names = [f"n{i}" for i in range(count)]
+    found = places(clips(*names), {n: n for n in names}, None, 0.1, 0.2, 1)
+    assert all(list(found.values()).count(s) >= 2 for s in ("train", "val", "test"))
+    assert not caplog.text
+    without = places(clips(*names), {n: n for n in names}, None, 0.0, 0.2, 1)
+    assert set(without.values()) == {"train", "test"}
+
+
+def test_a_split_of_one_source_is_told_of(caplog):
+    names = [f"n{i}" for i in range(6)]
+    groups = dict.fromkeys(names, "g") | {"n0": "alone"}
+    places(clips(*names), groups, None, 0.1, 0.2, 1)
+    assert "has one source" in caplog.text
+
+
+def test_what_is_listed(few_clips, write_manifest, tmp_path):
+    assert len(listed(few_clips, None, ("title",))) == 10
+    rows = [{"id": "a", "path": "a.mp4", "title": "t", "words": "w"}]
+    manifest = write_manifest(rows)
+    assert listed(manifest, None, ("title", "words"))[0].text == {"title": "t", "words": "w"}
+    with pytest.raises(ValueError, match=r"text names subs, but clips=.* has the columns id, path"):
+        listed(manifest, None, ("title", "subs"))
+    with pytest.raises(ValueError, match=r"text names title, subs, but clips=.* is a folder"):
+        listed(few_clips, None, ("title", "subs"))
+    with pytest.raises(ValueError, match="is one video file; give a folder of clips"):
+        listed(few_clips / "a" / "clip 0.mp4", None, ())
+    with pytest.raises(ValueError, match=r"root=.*none is no folder"):
+        listed(manifest, tmp_path / "none", ())

@@ -65,12 +65,12 @@ def test_every_problem_is_listed_with_its_row(load, pair_rows):
     found = problems(load, pair_rows)
     for start in (
         "row 1: query 'nobody' is not in the clip manifest",
-        "row 2: label '2' is outside the classes 0, 1",
-        "row 3: label 'nan' ",
-        "row 4: sub_crop 'maybe' is outside the classes 0, 1",
+        "row 2: label '2' is not 1 or 0; correct it",
+        "row 3: label 'nan' is not 1 or 0",
+        "row 4: sub_crop 'maybe' is not 1 or 0",
         "row 5: pairs 'c4' with itself; remove it",
         "row 6: query is empty; name a clip",
-        "row 7: label is empty in the val split; label",
+        "row 7: label is empty in the val split; label the pair",
     ):
         assert any(problem.startswith(start) for problem in found), (start, found)
     assert len(found) == 7
@@ -147,6 +147,18 @@ def test_three_tables(load, pair_rows, write_manifest):
     assert [pair.split for pair in manifest.pairs] == ["train"] * 6 + ["val"] * 2 + ["test"] * 2
 
 
+def test_the_column_counts_beside_a_table_of_its_own(load, pair_rows, write_manifest):
+    test = write_manifest(pair_rows[8:], "test.csv")
+    manifest = load(pair_rows[:8], test=test)
+    assert [len(manifest.split(s)) for s in ("train", "val", "test")] == [6, 2, 2]
+    assert {p.id for p in manifest.split("val")} == {"c6+c8", "c7+c8"}  # as the column says
+    with pytest.raises(ValueError, match=r"row 9: column 'split' puts it into test, but data.test"):
+        load(pair_rows, test=test)
+    for row in pair_rows[8:]:
+        row["split"] = "train"  # of a table that is the test split as a whole
+    assert len(load(pair_rows[:8], test=write_manifest(pair_rows[8:], "t.csv")).split("test")) == 2
+
+
 def test_columns_that_are_not_there(load, pair_rows):
     with pytest.raises(ValueError, match=r"data\.query names column 'first', which .* not have"):
         load(query="first")
@@ -174,3 +186,42 @@ def test_missing_files_can_be_left_to_reading(load, clip_rows, write_manifest):
     with pytest.raises(ManifestError, match=r"row 2: path 'gone.mp4' is no file"):
         load(clips=clips)
     assert len(load(clips=clips, check_files=False).pairs) == 10
+
+
+def test_texts_that_are_not_there(load, write_manifest, pair_rows, clip_rows, clip_files):
+    with pytest.raises(ValueError, match=r"data.text names column subtitels, which .*manifest.csv"):
+        load(text=("title", "subtitels"))
+    with pytest.raises(ValueError, match=r"columns are id, path, title$"):
+        load(text=("titel",))
+    # Only the default is taken as it comes: a table of clips without titles is a table of clips.
+    bare = [{name: row[name] for name in ("id", "path")} for row in clip_rows]
+    assert load(clips=write_manifest(bare, "bare.csv")).pairs[0].query.text == {"title": ""}
+    paths = [row | {s: f"clip{int(row[s][1:]):02d}.mp4" for s in ("query", "candidate")}
+             for row in pair_rows]  # fmt: skip
+    assert load(paths, clips=None).pairs[0].query.text == {"title": ""}
+    assert load(paths, clips=None, text=()).pairs[0].query.text == {}
+    with pytest.raises(ValueError, match=r"names subtitles, but the pairs of .* are paths, which"):
+        load(paths, clips=None, text=["subtitles"])
+
+
+def test_several_texts(load, write_manifest, clip_rows):
+    for row in clip_rows:
+        row["subtitles"] = f"words of {row['id']}" if row["id"] != "c2" else ""
+    clips = write_manifest(clip_rows, "texts.csv")
+    first, second = load(clips=clips, text=("title", "subtitles")).pairs[:2]
+    assert first.candidate.text == {"title": "about thing 1", "subtitles": "words of c1"}
+    assert second.candidate.text == {"title": "about thing 2", "subtitles": ""}
+
+
+def test_a_wrong_path_is_told_of_once(load, pair_rows):
+    (first, *others) = problems(load, pair_rows, clips=None)
+    assert first.startswith("row 1: query 'c0' is no file")
+    assert first.endswith("if these are ids, give data.clips, the manifest of the clips")
+    assert len(others) == 11  # one for each of the twelve names
+    with pytest.raises(ValueError, match=r"data.clips=gone.csv does not exist; give the manifest"):
+        load(clips="gone.csv")
+
+
+def test_fractions_are_numbers(load):
+    with pytest.raises(ValueError, match=r"data.val_fraction must be a number in"):
+        load(val_fraction="high")

@@ -1,0 +1,214 @@
+"""Several processes: every pair once, nothing counted twice, the order of the sampler kept."""
+
+import json
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data.distributed import DistributedSampler
+
+from coefvq.data.loading import ClipDataset, EpochShuffle
+from coefvq.data.pairs.dataset import PairDataset, PairLoader, make_pair_loader
+from coefvq.data.pairs.sharing import Repeated, SharedOrder
+from coefvq.data.text import Tokens
+from coefvq.pairs import Pair
+from coefvq.types import Clip, InputSpec, TaskSpec
+
+TASK = TaskSpec("reproduced", "binary", ("0", "1"))
+INPUTS = InputSpec(num_frames=2, frame_size=16, audio_seconds=0.5, mel_bins=8)
+
+
+@pytest.fixture
+def pairs_of(clip_files):
+    """N pairs over six clips, so that all processes read clips that the others read too."""
+    clips = [Clip(f"c{n}", clip_files / f"clip{n:02d}.mp4") for n in range(6)]
+
+    def build(n, unlabelled=0):
+        sides = [(a, b) for a in range(6) for b in range(6) if a != b][:n]
+        pairs = [
+            Pair(f"p{k}", clips[a], clips[b], None if k < unlabelled else float(k % 2),
+                 {} if k < unlabelled else {"crop": 1.0})
+            for k, (a, b) in enumerate(sides)
+        ]  # fmt: skip
+        data = ClipDataset(clips, TASK, INPUTS, Tokens(), None, "uniform", None)
+        return PairDataset(pairs, data, ("crop",))
+
+    return build
+
+
+def flat(lists):
+    return list(chain.from_iterable(lists))
+
+
+def as_lightning_does(loader, rank, processes):
+    """Make a loader again with a distributed sampler, as Lightning does for each process."""
+    given = DistributedSampler(loader.dataset, processes, rank)
+    again = PairLoader(loader.dataset, order=loader.order, sampler=given,
+                       batch_size=loader.batch_size, drop_last=loader.drop_last,
+                       collate_fn=loader.collate_fn)  # fmt: skip
+    assert isinstance(again.sampler, SharedOrder)
+    return again
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("n", [24, 20, 11, 5])
+def test_an_epoch_of_training_shows_no_pair_twice(n, processes):
+    order = EpochShuffle(n, 1)
+    shares = [SharedOrder(order, rank, processes, batch_size=4) for rank in range(processes)]
+    epochs = []
+    for epoch in (0, 1):
+        for share in shares:
+            share.set_epoch(epoch)
+        seen = [list(share) for share in shares]
+        assert len({len(some) for some in seen}) == 1 and len(seen[0]) == len(shares[0]) > 0
+        together = flat(seen)
+        assert len(set(together)) == len(together) > n - 4 * processes
+        epochs.append(seen)
+        # Step for step the processes see what one process with a batch as large sees.
+        step = shares[0].share
+        alone = list(order)
+        for k in range(shares[0].steps):
+            both = flat(some[k * step : (k + 1) * step] for some in seen)
+            assert both == alone[k * step * processes : (k + 1) * step * processes]
+    assert epochs[0] != epochs[1]
+
+
+def test_whole_steps_show_every_pair():
+    shares = [SharedOrder(EpochShuffle(24, 1), rank, 2, batch_size=4) for rank in (0, 1)]
+    assert sorted(flat(shares)) == list(range(24))
+
+
+def test_too_few_pairs_are_refused():
+    with pytest.raises(ValueError, match="2 training pairs are fewer than the 3 processes"):
+        SharedOrder(EpochShuffle(2, 1), 0, 3, batch_size=4)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("n", [12, 13, 1])
+def test_evaluation_counts_every_pair_once(n, processes):
+    shares = [list(SharedOrder(range(n), rank, processes)) for rank in range(processes)]
+    assert len({len(some) for some in shares}) == 1
+    own = [place for some in shares for place in some if not isinstance(place, Repeated)]
+    assert sorted(own) == list(range(n))
+
+
+def test_loaders_of_two_processes(pairs_of):
+    dataset = pairs_of(13, unlabelled=2)
+    whole = make_pair_loader(dataset, 4, 0, EpochShuffle(13, 1))
+    both = [as_lightning_does(whole, rank, 2) for rank in (0, 1)]
+    batches = [list(loader) for loader in both]
+    assert [len(batch) for batch in flat(batches)] == [4, 4] and len(both[0]) == 1
+    ids = [name for batch in flat(batches) for name in batch.ids]
+    assert len(set(ids)) == 8
+    # Both processes read clips that the other reads, and each gets that clip's own frames.
+    clips = [{*batch[0].query.ids, *batch[0].candidate.ids} for batch in batches]
+    shared = sorted(clips[0] & clips[1])
+    assert shared
+    for batch in flat(batches):
+        for side in (batch.query, batch.candidate):
+            for name, frames in zip(side.ids, side.frames, strict=True):
+                (alone,) = dataset.clips[dataset.clips.ids.index(name)].frames
+                assert torch.equal(frames, alone)
+
+
+def test_labels_of_a_repeated_pair_are_hidden(pairs_of):
+    dataset = pairs_of(5)
+    loaders = [as_lightning_does(make_pair_loader(dataset, 2, 0), rank, 2) for rank in (0, 1)]
+    batches = [list(loader) for loader in loaders]
+    assert [[len(b) for b in some] for some in batches] == [[2, 1], [2, 1]]
+    counted = [n for b in flat(batches) for n, c in zip(b.ids, b.label_mask, strict=True) if c]
+    assert sorted(counted) == [f"p{k}" for k in range(5)]
+    hidden = batches[1][0]
+    assert hidden.label_mask.tolist() == [False, True]
+    assert hidden.sub_label_mask.tolist() == [[False], [True]]
+    # In front, so that no batch is of repeated pairs alone.
+    assert all(batch.label_mask.any() for batch in flat(batches))
+
+
+def test_the_share_of_labelled_pairs_holds_in_every_process(pairs_of):
+    dataset = pairs_of(24, unlabelled=18)
+    order = EpochShuffle(24, 1, labelled=dataset.label_mask, batch_size=4, labelled_per_batch=2)
+    loaders = [as_lightning_does(make_pair_loader(dataset, 4, 0, order), r, 2) for r in (0, 1)]
+    drawn = set()
+    for epoch in range(4):
+        for loader in loaders:
+            loader.sampler.set_epoch(epoch)
+            for batch in loader:
+                assert int(batch.label_mask.sum()) == 2
+                drawn |= set(batch.ids)
+    assert len(drawn) == 24  # not the same unlabelled pairs in every epoch
+
+
+def test_one_process_is_left_as_it_was(pairs_of):
+    order = EpochShuffle(13, 1)
+    loader = make_pair_loader(pairs_of(13), 4, 0, order)
+    assert loader.sampler is order and len(loader) == 3
+
+
+SCRIPT = """
+import json, os, sys
+sys.path[:0] = [{here!r}]
+import lightning, torch
+from coefvq.data.pairs import pair_data
+
+class Model(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = dict(train=[], val=[])
+    def training_step(self, batch, batch_idx):
+        self.seen["train"].append([self.current_epoch, list(batch.ids)])
+        return (self.weight * batch.query.frames.float().mean()).square()
+    def validation_step(self, batch, batch_idx):
+        kept = [n for n, counts in zip(batch.ids, batch.label_mask.tolist()) if counts]
+        self.seen["val"].append([self.current_epoch, len(batch), kept])
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+if __name__ == "__main__":
+    options = json.loads(sys.argv[1])
+    data = pair_data(options.pop("table"), **options)
+    data.prepare()
+    trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=2,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=sys.argv[2], num_sanity_val_steps=0)
+    model = Model()
+    trainer.fit(model, data.train_dataloader(), data.val_dataloader())
+    assert torch.distributed.get_backend() == "gloo"
+    with open(f"{{sys.argv[2]}}/seen{{trainer.global_rank}}.json", "w") as file:
+        json.dump(model.seen, file)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_gloo_processes(write_manifest, pair_rows, pair_options, tmp_path):
+    script, options = tmp_path / "fit.py", {name: str(v) for name, v in pair_options.items()}
+    script.write_text(SCRIPT.format(here=str(Path(__file__).parents[3])))
+    rows = [*pair_rows, {**pair_rows[7], "query": "c6", "candidate": "c7", "label": 0}]  # 3 of val
+    options |= {
+        "table": str(write_manifest(rows, "pairs.csv")),
+        "num_frames": 2,
+        "mel_bins": 8,
+        "frame_size": 16,
+        "audio_seconds": 0.5,
+        "batch_size": 3,
+        "eval_batch_size": 1,
+    }
+    subprocess.run(
+        [sys.executable, str(script), json.dumps(options), str(tmp_path)],
+        check=True, capture_output=True, timeout=240,
+    )  # fmt: skip
+    seen = [json.loads((tmp_path / f"seen{rank}.json").read_text()) for rank in (0, 1)]
+    for epoch in (0, 1):
+        shown = [n for one in seen for at, ids in one["train"] if at == epoch for n in ids]
+        assert len(shown) == len(set(shown)) == 6
+        sizes = [[size for at, size, _ in one["val"] if at == epoch] for one in seen]
+        assert sizes[0] == sizes[1]
+        counted = [n for one in seen for at, _, ids in one["val"] if at == epoch for n in ids]
+        assert sorted(counted) == sorted(["c6+c8", "c7+c8", "c6+c7"])
+    orders = [[ids for at, ids in seen[0]["train"] if at == epoch] for epoch in (0, 1)]
+    assert orders[0] != orders[1]
