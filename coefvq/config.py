@@ -19,8 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from coefvq.files import refusal
 
-"""A disk, a quota or a limit on the size of files (ulimit -f) is used up."""
-
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -164,6 +162,9 @@ def validate(cfg: DictConfig) -> None:
     phases = list(cfg.phases)
     if phases not in (["teacher"], ["teacher", "student"], ["student"]):
         raise ValueError(f"phases is [teacher], [teacher, student] or [student], got {phases}")
+    if (precision := cfg.get("at_precision")) is not None:
+        _check_number("at_precision", precision, 0.0, 0.9999, open_low=True)
+    _check_kinds(cfg)
     _check_cascade(cfg)
     _check_precision(str(cfg.get("trainer", {}).get("precision", "32-true")))
     if cfg.train_on not in ("labelled", "all"):
@@ -186,6 +187,18 @@ def _check_number(key: str, value: object, low: float, high: float, open_low: bo
     if not good or not (low < value if open_low else low <= value) or not value <= high:
         bounds = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == math.inf else ']'}"
         raise ValueError(f"{key} must be a number in {bounds}, got {value!r}")
+
+
+def _check_kinds(cfg: DictConfig) -> None:
+    """Models of pairs read pairs, and models of single clips read single clips."""
+    pairs = ".pairs." in str(OmegaConf.select(cfg, "data._target_"))
+    for name, key in (("student", "student._target_"), ("teacher", "teacher.model._target_")):
+        model = str(OmegaConf.select(cfg, key) or "").rpartition(".")[2]
+        if model and model.startswith("Match") != pairs:
+            has, reads = ("pairs", "single clips") if pairs else ("single clips", "pairs")
+            raise ValueError(
+                f"the data are {has} and {name} {model} reads {reads}; use another {name}= or data="
+            )
 
 
 def _check_cascade(cfg: DictConfig) -> None:
