@@ -139,6 +139,9 @@ def validate(cfg: DictConfig) -> None:
     phases = list(cfg.phases)
     if phases not in (["teacher"], ["teacher", "student"], ["student"]):
         raise ValueError(f"phases is [teacher], [teacher, student] or [student], got {phases}")
+    if (precision := cfg.get("at_precision")) is not None:
+        _check_number("at_precision", precision, 0.0, 0.9999, open_low=True)
+    _check_kinds(cfg)
     _check_cascade(cfg)
     _check_precision(str(cfg.get("trainer", {}).get("precision", "32-true")))
     if cfg.train_on not in ("labelled", "all"):
@@ -187,6 +190,19 @@ def _check_settings(cfg: DictConfig) -> None:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_kinds(cfg: DictConfig) -> None:
+    """Models of pairs read pairs, and models of single clips read single clips."""
+    pairs = ".pairs." in str(OmegaConf.select(cfg, "data._target_"))
+    for name, key in (("student", "student._target_"), ("teacher", "teacher.model._target_")):
+        room, _, model = str(OmegaConf.select(cfg, key) or "").rpartition(".")
+        # Of models from elsewhere nothing is known.
+        if room.startswith("coefvq.") and model.startswith("Match") != pairs:
+            has, reads = ("pairs", "single clips") if pairs else ("single clips", "pairs")
+            raise ValueError(
+                f"the data are {has} and {name} {model} reads {reads}; use another {name}= or data="
+            )
 
 
 def _check_cascade(cfg: DictConfig) -> None:

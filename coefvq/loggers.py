@@ -98,7 +98,7 @@ def log_report(
         pictures: PNG files.
         step: of the last optimizer step.
     """
-    scalars = report_scalars(report["test"])
+    scalars = report_scalars(report["test"]) | pair_scalars(report.get("pairs", {}))
     scalars |= report_scalars(report.get("validation", {}), split="val")
     for logger in loggers:
         logger.log_metrics(scalars, step=step)
@@ -133,6 +133,29 @@ def report_scalars(test: Mapping[str, Any], split: str = "test") -> dict[str, fl
     }
 
 
+def pair_scalars(pairs: Mapping[str, Any]) -> dict[str, float]:
+    """Name what a report says of pairs beyond the metrics of any task.
+
+    >>> kinds = {"flip": {"n": 3, "average_precision": 0.5, "recall_at_precision_80": 0.25}}
+    >>> found = {"recall_at_precision": {"90": 0.75}, "by_sub_label": kinds}
+    >>> pair_scalars({"student": found})["test/recall_at_precision_90"]
+    0.75
+    >>> pair_scalars({"teacher": found})["teacher/test/flip/average_precision"]
+    0.5
+    """
+    prefixes = {"student": "test", "teacher": "teacher/test"}
+    values = {
+        f"{prefixes[model]}/{name}": value
+        for model, found in pairs.items()
+        for name, value in [
+            *((f"recall_at_precision_{p}", v) for p, v in found["recall_at_precision"].items()),
+            *((f"{kind}/{k}", v) for kind, own in found["by_sub_label"].items()
+              for k, v in own.items() if k != "n"),
+        ]
+    }  # fmt: skip
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
 def report_table(test: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
     """Lay out metrics by model: column names, and one row per metric.
 
@@ -150,4 +173,4 @@ def _number(value: Any) -> float | None:
     return float(value) if good else None
 
 
-__all__ = ["keep_rows", "log_report", "opened", "report_scalars", "report_table"]
+__all__ = ["keep_rows", "log_report", "opened", "pair_scalars", "report_scalars", "report_table"]

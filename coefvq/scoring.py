@@ -56,10 +56,7 @@ def score(
         report["validation"][name] = metrics_of(val, data.task, threshold)
         curves[name], held[name] = test, val
         if name == "student" and cfg.at_precision is not None:
-            point = choose_operating_point(
-                val.logits, val.labels, cfg.at_precision, label_mask=val.label_mask
-            )
-            report["operating_point"] = point.to_dict()
+            report |= _operating_point(val, cfg.at_precision)
         if name == "student" and data.task.label_range is not None:
             report |= _score_calibration(val, data.task)
     if hasattr(data, "sub_labels"):
@@ -74,6 +71,21 @@ def score(
             teacher_threshold=report["threshold"]["teacher"],
         )
     return report, curves, held
+
+
+def _operating_point(val: Predictions, precision: float) -> dict[str, Any]:
+    """The calibrated score and its threshold; or a note that says why there is none."""
+    try:
+        point = choose_operating_point(val.logits, val.labels, precision, label_mask=val.label_mask)
+    except ValueError as error:
+        return {"notes": [f"no threshold is kept for at_precision={precision}: {error}"]}
+    if point.threshold <= 1:
+        return {"operating_point": point.to_dict()}
+    note = (
+        f"no threshold of the student had a precision of {precision:.0%} on the {point.n} labelled "
+        "validation examples, so predict will call nothing a 1; lower at_precision or train longer"
+    )
+    return {"operating_point": point.to_dict(), "notes": [note]}
 
 
 def _score_calibration(val: Predictions, task: TaskSpec) -> dict[str, Any]:

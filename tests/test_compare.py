@@ -212,5 +212,5 @@ def test_the_metric_can_be_chosen(settings, tmp_path):
     compare(settings(*words, "metric=average_precision"))
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert set(table["metric"].values()) == {"average_precision"}
-    with pytest.raises(ValueError, match="metric=f2 is unknown; choose one of f1, .*srcc"):
+    with pytest.raises(ValueError, match=r"metric=f2 is unknown; choose one of f1, .*srcc"):
         compare(settings(*words, "metric=f2"))

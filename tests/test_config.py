@@ -117,3 +117,23 @@ def test_words_for_a_new_teacher_beside_a_finished_one_are_refused():
     config.check_words_are_read(given, words[:1])
     with pytest.raises(ValueError, match=r"^teacher.model.fusion=gated is for a teacher that is"):
         config.check_words_are_read(given, words)
+
+
+def test_a_precision_is_checked_before_anything_is_trained(small, tmp_path):
+    for word in ("1.5", "0", "high"):
+        cfg = small("+recipe=matchlite", f"at_precision={word}", folder=tmp_path / "run")
+        with pytest.raises(ValueError, match=r"at_precision must be a number in \(0, 0.9999\]"):
+            config.validate(cfg)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("+recipe=matchlite", "student=xvlm_micro"), "data are pairs and student XVLMStudent"),
+        (("+recipe=matchlite", "teacher=mllm"), "data are pairs and teacher ClipMLLM reads single"),
+        (("+recipe=supervised", "teacher=matchlm"), "single clips and teacher MatchLM reads pairs"),
+    ],
+)
+def test_models_of_pairs_need_pairs(small, tmp_path, words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        config.validate(small(*words, folder=tmp_path / "run"))

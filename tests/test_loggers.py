@@ -201,6 +201,12 @@ def test_a_run_on_pairs_tells_wandb_each_of_its_terms(small, tmp_path):
     assert {"val/f1", "val/average_precision", "val/recall_at_precision_80"} <= set(history)
     for name in ("average_precision", "recall_at_precision_80"):
         assert history[f"test/{name}"] == [pytest.approx(report["test"]["student"][name])]
+    found = report["pairs"]["student"]
+    for precision, recall in found["recall_at_precision"].items():
+        assert history[f"test/recall_at_precision_{precision}"][-1] == pytest.approx(recall)
+    for kind, own in found["by_sub_label"].items():
+        ap = pytest.approx(own["average_precision"])
+        assert history[f"test/{kind}/average_precision"] == [ap]
     assert run["config"]["runtime"]["num_sub_labels"] == len(report["data"]["sub_labels"])
     pictures = {key.split(":")[0] for key in history if key.startswith("plots/")}
     assert {"plots/losses", "plots/precision_recall", "plots/reliability"} <= pictures

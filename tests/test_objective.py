@@ -156,7 +156,9 @@ def test_terms_that_learn_from_a_teacher_are_known_without_one():
     task, distill = SupervisedLoss(task="binary"), LogitKDLoss(task="binary")
     Objective({"task": task}, {"task": 1.0}).check_without_teacher()
     both = Objective({"task": task, "distill": distill}, {"task": 1.0, "distill": 0.5})
-    with pytest.raises(ValueError, match="^teacher=none, but the term distill of the objective le"):
+    with pytest.raises(
+        ValueError, match=r"^teacher=none, but the term distill of the objective le"
+    ):
         both.check_without_teacher()
 
 
