@@ -114,7 +114,7 @@ class Distiller(lightning.LightningModule):
         """Log `val/<metric>` over the whole validation split, gathered from all processes.
 
         F1 and accuracy are those at the threshold that these clips choose, as in the report.
-        With several processes Lightning repeats a few clips to give each as many.
+        Clips that are repeated to give each process as many count once: their copies have no label.
         """
         if not self._val:
             return

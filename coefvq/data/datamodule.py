@@ -19,7 +19,8 @@ import lightning
 from coefvq.data.decoding import read_ahead
 from coefvq.data.frame_cache import FrameCache
 from coefvq.data.labels import check_share, hide_labels, summarise_labels
-from coefvq.data.loading import ClipDataset, ClipLoader, EpochShuffle, make_loader
+from coefvq.data.loader import EpochLoader, make_loader
+from coefvq.data.loading import ClipDataset, EpochShuffle
 from coefvq.data.manifest import ClipSource, Manifest
 from coefvq.data.media import BadClip
 from coefvq.data.privileged import PrivilegedNormalizer
@@ -173,7 +174,7 @@ class ClipDataModule(lightning.LightningDataModule):
             ],
         }
 
-    def train_dataloader(self) -> ClipLoader:
+    def train_dataloader(self) -> EpochLoader:
         """Shuffled training batches."""
         name = "train" if self.train_on == "all" else "labelled"
         dataset = self._datasets[name]
@@ -183,7 +184,7 @@ class ClipDataModule(lightning.LightningDataModule):
         dataset.views = self.train_views
         return self._shuffled(dataset, self.labelled_per_batch if name == "train" else None)
 
-    def labelled_dataloader(self, exclude: Collection[str] = ()) -> ClipLoader:
+    def labelled_dataloader(self, exclude: Collection[str] = ()) -> EpochLoader:
         """Shuffled batches of labelled training clips, whatever `train_on` says.
 
         Args:
@@ -218,11 +219,11 @@ class ClipDataModule(lightning.LightningDataModule):
             self._decode(dataset.clips, policy)
         return self._dataset(dataset.clips, policy, view)
 
-    def val_dataloader(self) -> ClipLoader:
+    def val_dataloader(self) -> EpochLoader:
         """Validation batches, in the manifest's order."""
         return make_loader(self._datasets["val"], self.eval_batch_size, self.num_workers)
 
-    def test_dataloader(self) -> ClipLoader:
+    def test_dataloader(self) -> EpochLoader:
         """Test batches, in the manifest's order."""
         return make_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
 
@@ -281,7 +282,7 @@ class ClipDataModule(lightning.LightningDataModule):
             view=view,
         )
 
-    def _shuffled(self, dataset: ClipDataset, labelled_per_batch: int | None) -> ClipLoader:
+    def _shuffled(self, dataset: ClipDataset, labelled_per_batch: int | None) -> EpochLoader:
         sampler = EpochShuffle(
             len(dataset),
             self.seed,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from coefvq.data.frame_cache import FrameCache, clip_key
 from coefvq.data.media import UnreadableClip
@@ -18,6 +18,7 @@ from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import Reading, read_file
 from coefvq.data.sampling import EVAL_POLICIES, view_name
 from coefvq.data.scores import label_spread
+from coefvq.data.sharing import Repeated
 from coefvq.data.text import Tokens
 from coefvq.types import Batch, Clip, InputSpec, TaskSpec
 
@@ -119,7 +120,8 @@ class ClipDataset(Dataset[Batch]):
 
     `__getitems__` is what a `DataLoader` asks for a list of indices; it answers with a `Batch`, so
     the loader's `collate_fn` has nothing left to do. From a cache a batch is a few array copies;
-    without one the files are decoded on the spot.
+    without one the files are decoded on the spot. A place that is `Repeated` gives the clip without
+    its label.
 
     Args:
         clips: N clips.
@@ -189,16 +191,16 @@ class ClipDataset(Dataset[Batch]):
         if self.cache is not None:
             arrays = self.cache.gather([self.keys[index] for index in indices])
         else:
-            readings = self._read(indices)
-            indices = list(readings)
+            read = self._read(indices)
+            indices = [index for index, _ in read]
             arrays = {
-                field: np.stack([getattr(reading, field) for reading in readings.values()])
+                field: np.stack([getattr(reading, field) for _, reading in read])
                 for field in Reading._fields
             }
         return self._batch(indices, arrays)
 
-    def _read(self, indices: Sequence[int]) -> dict[int, Reading]:
-        readings: dict[int, Reading] = {}
+    def _read(self, indices: Sequence[int]) -> list[tuple[int, Reading]]:
+        readings: list[tuple[int, Reading]] = []
         error: UnreadableClip | None = None
         for index in indices:
             clip = self.clips[index]
@@ -208,7 +210,7 @@ class ClipDataset(Dataset[Batch]):
             draw = f"{self.seed} {int(self._epoch[0])}" if view is None else f"view {view}"
             rng = np.random.default_rng(_number(f"frames {draw} {clip.id}"))
             try:
-                readings[index] = read_file(clip.path, self.inputs, self.sampling, rng)
+                readings.append((index, read_file(clip.path, self.inputs, self.sampling, rng)))
             except UnreadableClip as caught:
                 if self.on_bad_clip == "error":
                     raise
@@ -237,6 +239,7 @@ class ClipDataset(Dataset[Batch]):
 
     def _batch(self, indices: list[int], arrays: dict[str, np.ndarray]) -> Batch:
         rows = torch.tensor(indices, dtype=torch.int64)
+        counts = torch.tensor([not isinstance(index, Repeated) for index in indices])
 
         def pick(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor[rows]
@@ -253,46 +256,11 @@ class ClipDataset(Dataset[Batch]):
             audio_mask=torch.from_numpy(arrays["audio_mask"]) if sound else None,
             motion=torch.from_numpy(arrays["motion"]) if self.inputs.motion_frames else None,
             labels=self.labels[rows],
-            label_mask=self.label_mask[rows],
+            label_mask=self.label_mask[rows] & counts,
             label_std=pick(self.label_std),
             privileged=pick(self.privileged),
             privileged_mask=pick(self.privileged_mask),
         )
 
 
-class ClipLoader(DataLoader[Batch]):
-    """A `DataLoader` that tells its data set the epoch of its sampler.
-
-    Lightning puts a sampler of its own in the place of ours when it trains on several devices;
-    asking whichever sampler is there at the start of an epoch is right in both cases.
-    """
-
-    def __iter__(self) -> Any:
-        if isinstance(self.dataset, ClipDataset):
-            self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
-        return super().__iter__()
-
-
-def as_is(batch: Batch) -> Batch:
-    """The `collate_fn` of a data set that answers with batches."""
-    return batch
-
-
-def make_loader(
-    dataset: ClipDataset, batch_size: int, num_workers: int, sampler: EpochShuffle | None = None
-) -> ClipLoader:
-    """Put a data set behind a loader; with a `sampler` for training, else in order."""
-    return ClipLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        # A short last batch has a noisy loss; but a small data set must give one batch.
-        drop_last=sampler is not None and len(dataset) > batch_size,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        collate_fn=as_is,
-    )
-
-
-__all__ = ["ClipDataset", "ClipLoader", "EpochShuffle", "as_is", "label_tensors", "make_loader"]
+__all__ = ["ClipDataset", "EpochShuffle", "label_tensors"]

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
 
-from coefvq.data.loading import ClipDataset, as_is
+from coefvq.data.loader import as_is
+from coefvq.data.loading import ClipDataset
 from coefvq.teacher_cache import TeacherCache
 from coefvq.types import Batch, TeacherOutput
 

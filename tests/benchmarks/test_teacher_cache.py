@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from coefvq import engine
 from coefvq.compare import Job, compose
-from coefvq.data.loading import as_is
+from coefvq.data.loader import as_is
 from coefvq.losses import CPFDLoss, SupervisedLoss
 from coefvq.objective import Objective
 from coefvq.optim import parameter_groups

@@ -7,7 +7,8 @@ import torch
 
 from coefvq.data.decoding import fill_cache
 from coefvq.data.frame_cache import FrameCache
-from coefvq.data.loading import ClipDataset, EpochShuffle, label_tensors, make_loader
+from coefvq.data.loader import make_loader
+from coefvq.data.loading import ClipDataset, EpochShuffle, label_tensors
 from coefvq.data.media import UnreadableClip
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import ClipReader, collate

@@ -14,9 +14,10 @@ import lightning
 
 from coefvq.data.decoding import read_ahead
 from coefvq.data.frame_cache import FrameCache
-from coefvq.data.loading import ClipDataset, ClipLoader, EpochShuffle, make_loader
+from coefvq.data.loader import EpochLoader, make_loader
+from coefvq.data.loading import ClipDataset, EpochShuffle
 from coefvq.data.media import BadClip
-from coefvq.data.pairs.dataset import PairDataset, PairLoader, make_pair_loader
+from coefvq.data.pairs.dataset import PairDataset
 from coefvq.data.pairs.manifest import (
     PairManifest,
     PairSource,
@@ -170,13 +171,13 @@ class PairDataModule(lightning.LightningDataModule):
             ],
         }
 
-    def train_dataloader(self) -> PairLoader:
+    def train_dataloader(self) -> EpochLoader:
         """Shuffled training batches."""
         name = "train" if self.train_on == "all" else "labelled"
         share = self.labelled_per_batch if name == "train" else None
         return self._shuffled(self._datasets[name], share)
 
-    def labelled_dataloader(self, exclude: Collection[str] = ()) -> PairLoader:
+    def labelled_dataloader(self, exclude: Collection[str] = ()) -> EpochLoader:
         """Shuffled batches of labelled training pairs, whatever `train_on` says.
 
         Args:
@@ -193,13 +194,13 @@ class PairDataModule(lightning.LightningDataModule):
             dataset = self._dataset(pairs, dataset.clips.sampling)
         return self._shuffled(dataset, None)
 
-    def val_dataloader(self) -> PairLoader:
+    def val_dataloader(self) -> EpochLoader:
         """Validation batches, in the table's order."""
-        return make_pair_loader(self._datasets["val"], self.eval_batch_size, self.num_workers)
+        return make_loader(self._datasets["val"], self.eval_batch_size, self.num_workers)
 
-    def test_dataloader(self) -> PairLoader:
+    def test_dataloader(self) -> EpochLoader:
         """Test batches, in the table's order."""
-        return make_pair_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
+        return make_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
 
     def whole_split(self, split: str, *, sampling: str | None = None) -> PairDataset:
         """Pairs of a split that training or testing uses, in the table's order.
@@ -224,7 +225,7 @@ class PairDataModule(lightning.LightningDataModule):
         self._decode(clips, self.inputs.sampling)
         return self._clips(clips, self.inputs.sampling)
 
-    def clip_dataloader(self, *splits: str, batch_size: int | None = None) -> ClipLoader:
+    def clip_dataloader(self, *splits: str, batch_size: int | None = None) -> EpochLoader:
         """Batches of `clip_dataset`, in order; `batch_size` None: that of evaluation."""
         size = batch_size or self.eval_batch_size
         return make_loader(self.clip_dataset(*splits), size, self.num_workers)
@@ -282,7 +283,7 @@ class PairDataModule(lightning.LightningDataModule):
     def _dataset(self, pairs: Sequence[Pair], policy: str) -> PairDataset:
         return PairDataset(pairs, self._clips(clips_of(pairs), policy), self.sub_labels)
 
-    def _shuffled(self, dataset: PairDataset, labelled_per_batch: int | None) -> PairLoader:
+    def _shuffled(self, dataset: PairDataset, labelled_per_batch: int | None) -> EpochLoader:
         sampler = EpochShuffle(
             len(dataset),
             self.seed,
@@ -290,7 +291,7 @@ class PairDataModule(lightning.LightningDataModule):
             batch_size=self.batch_size,
             labelled_per_batch=labelled_per_batch,
         )
-        return make_pair_loader(dataset, self.batch_size, self.num_workers, sampler)
+        return make_loader(dataset, self.batch_size, self.num_workers, sampler)
 
 
 __all__ = ["PairDataModule"]

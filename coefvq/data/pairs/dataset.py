@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import Dataset
 
-from coefvq.data.loading import ClipDataset, EpochShuffle
+from coefvq.data.loading import ClipDataset
 from coefvq.data.media import UnreadableClip
-from coefvq.data.pairs.sharing import Repeated, shared_out
+from coefvq.data.sharing import Repeated
 from coefvq.pairs import Pair, PairBatch
 from coefvq.types import Batch
 
@@ -118,65 +117,4 @@ def take(batch: Batch, rows: Tensor) -> Batch:
     return dataclasses.replace(batch, **(picked | {"labels": None, "label_mask": None}))
 
 
-class PairLoader(DataLoader[PairBatch]):
-    """A `DataLoader` that tells its data set the epoch of its sampler.
-
-    Where several processes train, Lightning makes it again with a sampler of its own; that one
-    says which process this is, and a `coefvq.data.pairs.sharing.SharedOrder` takes its place.
-
-    Args:
-        dataset: the pairs.
-        order: of training; None: the data set's.
-        sampler: Lightning's; None: `order`.
-        batch_size: pairs of one process per batch.
-        drop_last: leave a short last batch out; shares of training never have one.
-        **options: of `torch.utils.data.DataLoader`.
-    """
-
-    def __init__(
-        self,
-        dataset: PairDataset,
-        *,
-        order: EpochShuffle | None = None,
-        sampler: Sampler[int] | None = None,
-        batch_size: int | None = 1,
-        drop_last: bool = False,
-        **options: Any,
-    ) -> None:
-        chosen: Sampler[int] | None = order
-        if isinstance(sampler, DistributedSampler):
-            chosen, drop_last = shared_out(sampler, order, len(dataset), batch_size), False
-        self.order = order
-        super().__init__(
-            dataset, sampler=chosen, batch_size=batch_size, drop_last=drop_last, **options
-        )
-
-    def __iter__(self) -> Any:
-        if isinstance(self.dataset, PairDataset):
-            self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
-        return super().__iter__()
-
-
-def as_is(batch: PairBatch) -> PairBatch:
-    """The `collate_fn` of a data set that answers with batches."""
-    return batch
-
-
-def make_pair_loader(
-    dataset: PairDataset, batch_size: int, num_workers: int, sampler: EpochShuffle | None = None
-) -> PairLoader:
-    """Put a data set behind a loader; with a `sampler` for training, else in order."""
-    return PairLoader(
-        dataset,
-        batch_size=batch_size,
-        order=sampler,
-        # A short last batch has a noisy loss; but a small data set must give one batch.
-        drop_last=sampler is not None and len(dataset) > batch_size,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        collate_fn=as_is,
-    )
-
-
-__all__ = ["PairDataset", "PairLoader", "as_is", "make_pair_loader", "take"]
+__all__ = ["PairDataset", "take"]

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from coefvq.data.loader import make_loader
 from coefvq.data.loading import ClipDataset, EpochShuffle
 from coefvq.data.media import UnreadableClip
-from coefvq.data.pairs.dataset import PairDataset, make_pair_loader, take
+from coefvq.data.pairs.dataset import PairDataset, take
 from coefvq.data.text import Tokens
 from coefvq.pairs import Pair, PairBatch
 from coefvq.types import Clip, InputSpec, TaskSpec
@@ -82,7 +83,7 @@ def test_pairs_of_unknown_clips_are_refused(make, clips):
 def test_the_epoch_reaches_the_clips(make):
     data = make(sampling="random_segments")
     sampler = EpochShuffle(3, 1)
-    loader = make_pair_loader(data, 3, 0, sampler)
+    loader = make_loader(data, 3, 0, sampler)
     drawn = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)

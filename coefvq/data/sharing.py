@@ -1,4 +1,4 @@
-"""Which process reads which pairs, where several train one model."""
+"""Which process reads which clips or pairs, where several train one model."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from torch.utils.data.distributed import DistributedSampler
 class Repeated(int):
     """A place that another process answers for; it only makes the shares equally long.
 
-    `coefvq.data.pairs.dataset.PairDataset` hides the labels of such a pair, so that no metric
-    counts it twice.
+    Data sets hide the labels there, so that no metric counts a clip or a pair twice.
     """
 
 
 class SharedOrder(Sampler[int]):
-    """One process's share of an order of pairs.
+    """One process's share of an order of clips or pairs.
 
-    In training a step of all processes together takes the next `batch_size` · `processes` pairs of
-    the order, as one process with a batch that large would: no pair comes twice in an epoch, and
-    what does not fill a step is left out of it. At evaluation every pair has one process, and
-    shares that would be shorter begin with a `Repeated` pair.
+    In training a step of all processes together takes the next `batch_size` · `processes` places of
+    the order, as one process with a batch that large would: nothing comes twice in an epoch, and
+    what does not fill a step is left out of it. At evaluation every place has one process, and
+    shares that would be shorter begin with a `Repeated` one.
 
     Args:
-        order: places of pairs. It follows `set_epoch` if it has that.
+        order: places in the data set. It follows `set_epoch` if it has that.
         rank: of this process, from 0.
         processes: how many there are.
-        batch_size: pairs of one process in a step of training; None: evaluation.
+        batch_size: of one process in a step of training; None: evaluation.
 
     Raises:
-        ValueError: there are fewer training pairs than processes.
+        ValueError: there are fewer to train on than processes.
 
     Example:
         >>> [list(SharedOrder(range(9), rank, 2, batch_size=2)) for rank in (0, 1)]
@@ -58,8 +57,8 @@ class SharedOrder(Sampler[int]):
         self.share = min(batch_size, self.size // processes)
         if self.share == 0:
             raise ValueError(
-                f"{self.size} training pairs are fewer than the {processes} processes that train "
-                "on them; give more pairs, or lower trainer.devices"
+                f"{self.size} training clips or pairs are fewer than the {processes} processes "
+                "that train on them; give more, or lower trainer.devices"
             )
         self.steps = self.size // (self.share * processes)
 
@@ -79,7 +78,7 @@ class SharedOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         if not self.training:
             own = list(self.order)[self.rank :: self.processes]
-            # In front: then the last batch, which may be short, has a pair of its own.
+            # In front: then the last batch, which may be short, has a place of its own.
             yield from [Repeated(0)] * (len(self) - len(own)) if self.size else []
             yield from own
             return
@@ -99,13 +98,13 @@ def shared_out(
 ) -> SharedOrder:
     """Take rank and number of processes from the sampler that Lightning puts in place of ours.
 
-    Lightning's own would show some validation pairs twice, shuffle an order that was already
+    Lightning's own would show some of validation twice, shuffle an order that was already
     chosen (`labelled_per_batch`), and keep to its first epoch.
 
     Args:
         given: Lightning's.
         order: of training; None: in the data set's order, for evaluation.
-        size: pairs of the data set.
+        size: of the data set.
         batch_size: of one process.
     """
     if order is None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch.utils.data.distributed import DistributedSampler
 
+from coefvq.data.loader import EpochLoader, make_loader
 from coefvq.data.loading import ClipDataset, EpochShuffle
-from coefvq.data.pairs.dataset import PairDataset, PairLoader, make_pair_loader
-from coefvq.data.pairs.sharing import Repeated, SharedOrder
+from coefvq.data.pairs.dataset import PairDataset
+from coefvq.data.sharing import Repeated, SharedOrder
 from coefvq.data.text import Tokens
 from coefvq.pairs import Pair
 from coefvq.types import Clip, InputSpec, TaskSpec
@@ -46,58 +47,16 @@ def flat(lists):
 def as_lightning_does(loader, rank, processes):
     """Make a loader again with a distributed sampler, as Lightning does for each process."""
     given = DistributedSampler(loader.dataset, processes, rank)
-    again = PairLoader(loader.dataset, order=loader.order, sampler=given,
+    again = EpochLoader(loader.dataset, order=loader.order, sampler=given,
                        batch_size=loader.batch_size, drop_last=loader.drop_last,
                        collate_fn=loader.collate_fn)  # fmt: skip
     assert isinstance(again.sampler, SharedOrder)
     return again
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("n", [24, 20, 11, 5])
-def test_an_epoch_of_training_shows_no_pair_twice(n, processes):
-    order = EpochShuffle(n, 1)
-    shares = [SharedOrder(order, rank, processes, batch_size=4) for rank in range(processes)]
-    epochs = []
-    for epoch in (0, 1):
-        for share in shares:
-            share.set_epoch(epoch)
-        seen = [list(share) for share in shares]
-        assert len({len(some) for some in seen}) == 1 and len(seen[0]) == len(shares[0]) > 0
-        together = flat(seen)
-        assert len(set(together)) == len(together) > n - 4 * processes
-        epochs.append(seen)
-        # Step for step the processes see what one process with a batch as large sees.
-        step = shares[0].share
-        alone = list(order)
-        for k in range(shares[0].steps):
-            both = flat(some[k * step : (k + 1) * step] for some in seen)
-            assert both == alone[k * step * processes : (k + 1) * step * processes]
-    assert epochs[0] != epochs[1]
-
-
-def test_whole_steps_show_every_pair():
-    shares = [SharedOrder(EpochShuffle(24, 1), rank, 2, batch_size=4) for rank in (0, 1)]
-    assert sorted(flat(shares)) == list(range(24))
-
-
-def test_too_few_pairs_are_refused():
-    with pytest.raises(ValueError, match="2 training pairs are fewer than the 3 processes"):
-        SharedOrder(EpochShuffle(2, 1), 0, 3, batch_size=4)
-
-
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("n", [12, 13, 1])
-def test_evaluation_counts_every_pair_once(n, processes):
-    shares = [list(SharedOrder(range(n), rank, processes)) for rank in range(processes)]
-    assert len({len(some) for some in shares}) == 1
-    own = [place for some in shares for place in some if not isinstance(place, Repeated)]
-    assert sorted(own) == list(range(n))
-
-
 def test_loaders_of_two_processes(pairs_of):
     dataset = pairs_of(13, unlabelled=2)
-    whole = make_pair_loader(dataset, 4, 0, EpochShuffle(13, 1))
+    whole = make_loader(dataset, 4, 0, EpochShuffle(13, 1))
     both = [as_lightning_does(whole, rank, 2) for rank in (0, 1)]
     batches = [list(loader) for loader in both]
     assert [len(batch) for batch in flat(batches)] == [4, 4] and len(both[0]) == 1
@@ -116,7 +75,7 @@ def test_loaders_of_two_processes(pairs_of):
 
 def test_labels_of_a_repeated_pair_are_hidden(pairs_of):
     dataset = pairs_of(5)
-    loaders = [as_lightning_does(make_pair_loader(dataset, 2, 0), rank, 2) for rank in (0, 1)]
+    loaders = [as_lightning_does(make_loader(dataset, 2, 0), rank, 2) for rank in (0, 1)]
     batches = [list(loader) for loader in loaders]
     assert [[len(b) for b in some] for some in batches] == [[2, 1], [2, 1]]
     counted = [n for b in flat(batches) for n, c in zip(b.ids, b.label_mask, strict=True) if c]
@@ -128,10 +87,21 @@ def test_labels_of_a_repeated_pair_are_hidden(pairs_of):
     assert all(batch.label_mask.any() for batch in flat(batches))
 
 
+def test_a_repeated_clip_is_hidden_and_its_own_place_is_not(clip_files):
+    clips = [Clip(f"c{n}", clip_files / f"clip{n:02d}.mp4", label=float(n % 2)) for n in range(3)]
+    dataset = ClipDataset(clips, TASK, INPUTS, Tokens(), None, "uniform", None)
+    loaders = [as_lightning_does(make_loader(dataset, 4, 0), rank, 2) for rank in (0, 1)]
+    (first,), (second,) = (list(loader) for loader in loaders)
+    assert first.ids == ("c0", "c2") and first.label_mask.all()
+    assert second.ids == ("c0", "c1") and second.label_mask.tolist() == [False, True]
+    both = dataset.__getitems__([Repeated(0), 0])
+    assert both.ids == ("c0", "c0") and both.label_mask.tolist() == [False, True]
+
+
 def test_the_share_of_labelled_pairs_holds_in_every_process(pairs_of):
     dataset = pairs_of(24, unlabelled=18)
     order = EpochShuffle(24, 1, labelled=dataset.label_mask, batch_size=4, labelled_per_batch=2)
-    loaders = [as_lightning_does(make_pair_loader(dataset, 4, 0, order), r, 2) for r in (0, 1)]
+    loaders = [as_lightning_does(make_loader(dataset, 4, 0, order), r, 2) for r in (0, 1)]
     drawn = set()
     for epoch in range(4):
         for loader in loaders:
@@ -144,7 +114,7 @@ def test_the_share_of_labelled_pairs_holds_in_every_process(pairs_of):
 
 def test_one_process_is_left_as_it_was(pairs_of):
     order = EpochShuffle(13, 1)
-    loader = make_pair_loader(pairs_of(13), 4, 0, order)
+    loader = make_loader(pairs_of(13), 4, 0, order)
     assert loader.sampler is order and len(loader) == 3
 
 
@@ -187,7 +157,7 @@ if __name__ == "__main__":
 @pytest.mark.distributed
 def test_two_gloo_processes(write_manifest, pair_rows, pair_options, tmp_path):
     script, options = tmp_path / "fit.py", {name: str(v) for name, v in pair_options.items()}
-    script.write_text(SCRIPT.format(here=str(Path(__file__).parents[3])))
+    script.write_text(SCRIPT.format(here=str(Path(__file__).parents[2])))
     rows = [*pair_rows, {**pair_rows[7], "query": "c6", "candidate": "c7", "label": 0}]  # 3 of val
     options |= {
         "table": str(write_manifest(rows, "pairs.csv")),
