@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import lightning
 import pytest
@@ -228,3 +231,69 @@ def test_worker_processes_give_the_same_batches(make):
         data.prepare()
     for a, b in zip(here.train_dataloader(), there.train_dataloader(), strict=True):
         assert a.ids == b.ids and torch.equal(a.query.frames, b.query.frames)
+
+
+SCRIPT = """
+import json, os, sys
+sys.path[:0] = [{here!r}]
+import lightning, torch
+from coefvq.data.pairs import pair_data
+
+class Model(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = dict(train=[], val=[])
+    def training_step(self, batch, batch_idx):
+        self.seen["train"].append([self.current_epoch, list(batch.ids)])
+        return (self.weight * batch.query.frames.float().mean()).square()
+    def validation_step(self, batch, batch_idx):
+        kept = [n for n, counts in zip(batch.ids, batch.label_mask.tolist()) if counts]
+        self.seen["val"].append([self.current_epoch, len(batch), kept])
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+if __name__ == "__main__":
+    options = json.loads(sys.argv[1])
+    data = pair_data(options.pop("table"), **options)
+    data.prepare()
+    trainer = lightning.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=2,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=sys.argv[2], num_sanity_val_steps=0)
+    model = Model()
+    trainer.fit(model, data.train_dataloader(), data.val_dataloader())
+    assert torch.distributed.get_backend() == "gloo"
+    with open(f"{{sys.argv[2]}}/seen{{trainer.global_rank}}.json", "w") as file:
+        json.dump(model.seen, file)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_gloo_processes(write_manifest, pair_rows, pair_options, tmp_path):
+    script, options = tmp_path / "fit.py", {name: str(v) for name, v in pair_options.items()}
+    script.write_text(SCRIPT.format(here=str(Path(__file__).parents[3])))
+    rows = [*pair_rows, {**pair_rows[7], "query": "c6", "candidate": "c7", "label": 0}]  # 3 of val
+    options |= {
+        "table": str(write_manifest(rows, "pairs.csv")),
+        "num_frames": 2,
+        "mel_bins": 8,
+        "frame_size": 16,
+        "audio_seconds": 0.5,
+        "batch_size": 3,
+        "eval_batch_size": 1,
+    }
+    subprocess.run(
+        [sys.executable, str(script), json.dumps(options), str(tmp_path)],
+        check=True, capture_output=True, timeout=240,
+    )  # fmt: skip
+    seen = [json.loads((tmp_path / f"seen{rank}.json").read_text()) for rank in (0, 1)]
+    for epoch in (0, 1):
+        shown = [n for one in seen for at, ids in one["train"] if at == epoch for n in ids]
+        assert len(shown) == len(set(shown)) == 6
+        sizes = [[size for at, size, _ in one["val"] if at == epoch] for one in seen]
+        assert sizes[0] == sizes[1]
+        counted = [n for one in seen for at, _, ids in one["val"] if at == epoch for n in ids]
+        assert sorted(counted) == sorted(["c6+c8", "c7+c8", "c6+c7"])
+    orders = [[ids for at, ids in seen[0]["train"] if at == epoch] for epoch in (0, 1)]
+    assert orders[0] != orders[1]
