@@ -28,7 +28,8 @@ def run(small):
 TEACHERS = ("teacher", "lmm_vqa", "matchlm", "mllm")
 # Two steps teach nothing, and so many validation clips or pairs are enough to see it.
 # Of a rare class so few test clips may have none.
-COMMON = ("data.task=degraded", "teacher.preflight=false")
+# The cascade of `coefvq` needs a precision that few validation clips reach; those of 64 do.
+COMMON = ("data.task=degraded", "teacher.preflight=false", "data.pool=64")
 PAIRS = ("data.labelled=8", "data.val=8", "data.test=8", "teacher.preflight=false")
 
 
@@ -55,6 +56,9 @@ def test_every_recipe_runs(recipe, tmp_path, run):
             continue
         assert 0 <= found["average_precision"] <= 1
         assert 0 <= found["f1"] <= 1
+    if recipe == "blind_quality":  # sixteen clips are too few to give its scores a unit
+        assert "score_calibration" not in stored
+        assert any("fewer than the 20" in note for note in stored["notes"])
     assert stored["data_fingerprint"] and stored["versions"]["torch"] == torch.__version__
     assert set(stored["seconds"]) >= {"data", "teacher", "test", "report"}
     assert (folder / "report.md").read_text().startswith("# ")
@@ -111,7 +115,7 @@ def test_equal_commands_give_equal_students(tmp_path, run):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-LONG = ("+recipe=cpfd", "data.labelled=24", "data.unlabelled=8", "data.val=16", "data.test=16",
+LONG = ("+recipe=cpfd", "data.labelled=24", "data.unlabelled=4", "data.val=16", "data.test=16",
         "data.batch_size=8", "trainer.max_steps=60", "trainer.log_every_n_steps=1",
         "teacher.training.max_steps=60")  # fmt: skip
 

@@ -49,7 +49,7 @@ def test_the_screen_of_the_main_job(finished_run, small_words, tmp_path):
         "teacher  df_xvlm",
         "asking df_xvlm about validation clips",
         "asking df_xvlm",
-        "cache    64 rows",
+        "cache    60 rows",
         "teacher  validation",
         "student cpfd",
     ]

@@ -55,7 +55,7 @@ def test_a_table_is_a_teacher(opened, small, tmp_path):
     path.write_text("\n".join(["id,probability", *lines]) + "\n")
     words = ("seed=31", "teacher=table", f"teacher.path={path}")
     teacher, _, said = opened(*words)
-    assert "64 clips of" in said[0] and teacher.cache is None
+    assert "60 clips of" in said[0] and teacher.cache is None
     batch = next(iter(data.train_dataloader()))
     torch.testing.assert_close(teacher.ask(batch).logits.abs(), torch.full((8,), 1.0986123))
     report = pipeline.run(small("+recipe=cpfd", *words, folder=tmp_path / "r"), show=False)
