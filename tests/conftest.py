@@ -83,6 +83,12 @@ def small_words():
 
 
 @pytest.fixture(scope="session")
+def small_pairs():
+    """The same for recipes of pairs: fifteen sources, each of which is four clips."""
+    return ("data.labelled=4", "data.unlabelled=3", "data.val=4", "data.test=4")
+
+
+@pytest.fixture(scope="session")
 def small():
     """Compose the config of such a run: `small("+recipe=cpfd", folder=tmp_path / "run")`."""
     from coefvq.compare import Job, compose

@@ -30,14 +30,13 @@ TEACHERS = ("teacher", "lmm_vqa", "matchlm", "mllm")
 # Of a rare class so few test clips may have none.
 # The cascade of `coefvq` needs a precision that few validation clips reach; those of 64 do.
 COMMON = ("data.task=degraded", "teacher.preflight=false", "data.pool=64")
-PAIRS = ("data.labelled=8", "data.val=8", "data.test=8", "teacher.preflight=false")
 
 
 @pytest.mark.parametrize("recipe", config.recipe_names())
-def test_every_recipe_runs(recipe, tmp_path, run):
+def test_every_recipe_runs(recipe, tmp_path, run, small_pairs):
     pairs = recipe.startswith("match")
     rare = recipe.startswith("mllm") or recipe == "coefvq"
-    words = PAIRS if pairs else COMMON if rare else ()
+    words = (*small_pairs, "teacher.preflight=false") if pairs else COMMON if rare else ()
     report = run(tmp_path, f"+recipe={recipe}", *words)
     folder = tmp_path / "run"
     stored = json.loads((folder / "report.json").read_text())
@@ -75,7 +74,6 @@ def test_every_task_is_one_word(task, tmp_path, run):
 
 
 def test_a_live_teacher_that_cannot_fit_is_refused_before_training(tmp_path, run, monkeypatch):
-    run(tmp_path / "a", "+recipe=cpfd", "seed=7", "teacher.cache=off")
     monkeypatch.setattr("coefvq.teacher_supply.memory.free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=r"student does not fit, with .*has 0\.00 GB free\)"):
         run(tmp_path / "b", "+recipe=cpfd", "seed=7", "teacher.cache=off")

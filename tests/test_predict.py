@@ -1,12 +1,14 @@
 import json
+import runpy
 import shutil
-import subprocess
 import sys
 
 import pandas
 import pytest
 import torch
 import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from coefvq import engine, pipeline, predict
@@ -265,9 +267,15 @@ def test_a_teacher_that_needs_privileged_features_cannot(finished_run, folder, t
         score(teacher, folder, tmp_path / "s.parquet")
 
 
-def test_from_the_command_line(model, folder, tmp_path):
-    command = [sys.executable, "-m", "coefvq.predict", f"model={model}", f"clips={folder}"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == "5 clips in scores.parquet, 2 of them unreadable\n"
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import of package")
+def test_from_the_command_line(model, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict.py", f"model={model}", f"clips={folder}"])
+    GlobalHydra.instance().clear()
+    try:
+        runpy.run_module("coefvq.predict", run_name="__main__")
+    finally:
+        HydraConfig.instance().cfg = None
+        GlobalHydra.instance().clear()
+    assert capsys.readouterr().out == "5 clips in scores.parquet, 2 of them unreadable\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clips", "scores.parquet"]

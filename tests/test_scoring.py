@@ -85,8 +85,10 @@ def test_a_teacher_is_scored_alike_and_compared():
     assert set(report["test"]) == {"teacher", "student", "agreement"}
     assert set(report["threshold"]) == set(curves) == {"teacher", "student"}
     assert report["test"]["teacher"]["auroc"] == 0.0 and report["test"]["student"]["auroc"] == 1.0
-    # Each with its own threshold: whoever says the opposite is best off calling all clips bad.
-    assert report["test"]["agreement"]["equal_decisions"] == pytest.approx(3 / 5)
+    # Each with its own threshold: the student calls the last three bad; its opposite, best off
+    # where all validation clips are bad, cuts at σ(−2) / 2 and calls the first three bad.
+    assert report["threshold"]["teacher"] == pytest.approx(torch.tensor(-2.0).sigmoid().item() / 2)
+    assert report["test"]["agreement"]["equal_decisions"] == pytest.approx(1 / 5)
     alone, _, _ = score(CFG, Data(BINARY, VAL, TEST), teacher, None, CPU)
     assert set(alone["test"]) == {"teacher"}
     assert alone["test"]["teacher"] == pytest.approx(report["test"]["teacher"], nan_ok=True)
