@@ -141,7 +141,10 @@ def test_what_can_be_computed_passes():
 def test_entries_that_are_no_teachers_are_refused():
     indices, logprobs = stored(TEACHER)
     check_topk_values(indices, logprobs, V)
-    check_topk_values(indices, logprobs + 0.009, V)  # the rounding of half precision
+    every = stored(TEACHER, V)
+    check_topk_values(every[0], every[1] + 0.009, V)  # the rounding of half precision
+    with pytest.raises(ValueError, match=r"add up to a probability of 1\.02"):
+        check_topk_values(every[0], every[1] + 0.02, V)
     check_topk_values(indices, torch.full_like(logprobs, -torch.inf), V)
     for shifted, named in ((indices + V - 1, V), (indices - V, -V)):
         first = shifted[(shifted < 0) | (shifted >= V)][0].item()

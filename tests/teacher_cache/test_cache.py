@@ -1,10 +1,9 @@
 import dataclasses
 import errno
 import json
-import multiprocessing
 import os
 import shutil
-import time
+import threading
 
 import pandas
 import pyarrow.dataset
@@ -322,24 +321,24 @@ def test_what_a_killed_writer_left_is_swept_away(cache, outputs):
     assert not list(cache.folder.glob(".*.part"))
 
 
-def _write_slowly(folder, parts, started):
-    cache = TeacherCache(folder, CacheIdentity(parts))
-    with cache.writing():
-        started.set()
-        time.sleep(1.0)
-        cache.add(["a"], "v", TeacherOutput(torch.tensor([1.0])))
-
-
 def test_a_second_writer_waits_and_finds_the_rows(cache, identity):
-    context = multiprocessing.get_context("spawn")
-    started = context.Event()
-    process = context.Process(
-        target=_write_slowly, args=(cache.folder, dict(identity.parts), started)
-    )
-    process.start()
+    started, waiting, waited = threading.Event(), threading.Event(), []
+
+    def write_until_somebody_waits():
+        other = TeacherCache(cache.folder, identity)
+        with other.writing():
+            started.set()
+            assert waiting.wait(60)
+            other.add(["a"], "v", TeacherOutput(torch.tensor([1.0])))
+
+    def wait():
+        waited.append(1)
+        waiting.set()
+
+    first = threading.Thread(target=write_until_somebody_waits)
+    first.start()
     assert started.wait(60)
-    waited = []
-    with cache.writing(wait=lambda: waited.append(1)):
+    with cache.writing(wait=wait):
         assert cache.missing(["a", "b"], "v") == ["b"]
-    process.join()
-    assert waited == [1] and process.exitcode == 0
+    first.join()
+    assert waited == [1]
