@@ -32,8 +32,17 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory):
-    """One cache folder for the whole session: the embedded clips are made once."""
-    return tmp_path_factory.mktemp("coefvq-home")
+    """One cache folder for the whole session: the embedded clips are made once.
+
+    Each process of pytest-xdist has a home of its own, but for those clips, which all may use.
+    """
+    home = tmp_path_factory.mktemp("coefvq-home")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for name in ("shortform", "shortform_pairs"):
+            made = tmp_path_factory.getbasetemp().parent / "made-clips" / name
+            made.mkdir(parents=True, exist_ok=True)
+            (home / name).symlink_to(made)
+    return home
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +70,8 @@ def start_process():
                 pipe.close()
 
 
-SMALL = ("data.labelled=24", "data.unlabelled=8", "data.val=16", "data.test=16",
+# Sixty clips: of 64 on, decoding starts processes, each of which loads torch first.
+SMALL = ("data.labelled=24", "data.unlabelled=4", "data.val=16", "data.test=16",
          "data.batch_size=8", "trainer.max_steps=2", "trainer.log_every_n_steps=1",
          "++teacher.training.max_steps=2")  # fmt: skip
 
@@ -70,6 +80,12 @@ SMALL = ("data.labelled=24", "data.unlabelled=8", "data.val=16", "data.test=16",
 def small_words():
     """What makes a run of `coefvq.train` one that takes a second: few real clips, two steps."""
     return SMALL
+
+
+@pytest.fixture(scope="session")
+def small_pairs():
+    """The same for recipes of pairs: fifteen sources, each of which is four clips."""
+    return ("data.labelled=4", "data.unlabelled=3", "data.val=4", "data.test=4")
 
 
 @pytest.fixture(scope="session")

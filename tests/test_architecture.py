@@ -97,6 +97,19 @@ def test_a_file_holds_one_idea(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
 
+def test_every_module_has_a_test_file_of_its_name():
+    """`coefvq/a/b.py` has its proof in `tests/a/test_b.py`; there are no exceptions."""
+    missing = []
+    for path in FILES:
+        place = path.relative_to(PACKAGE)
+        proof = ROOT / "tests" / place.with_name(f"test_{place.name}")
+        if place.name not in ("__init__.py", "__main__.py") and (
+            not proof.is_file() or "def test_" not in proof.read_text(encoding="utf-8")
+        ):
+            missing.append(f"{place} needs {proof.relative_to(ROOT)}")
+    assert not missing
+
+
 def test_the_top_level_is_the_frame():
     expected = {
         "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",

@@ -9,13 +9,12 @@ from coefvq.prepare import prepared_data
 from coefvq.student_start import start_student
 from coefvq.types import InputSpec
 
-WORDS = ("data.labelled=8", "data.unlabelled=8", "data.val=8", "data.test=8",
-         "student.config.encoders.frozen=true", "seed=5")  # fmt: skip
+WORDS = ("student.config.encoders.frozen=true", "seed=5")
 
 
 @pytest.fixture
-def made(small, tmp_path):
-    cfg = small("+recipe=matchlite", *WORDS, folder=tmp_path / "run")
+def made(small, small_pairs, tmp_path):
+    cfg = small("+recipe=matchlite", *small_pairs, *WORDS, folder=tmp_path / "run")
     data = prepared_data(cfg)
     return cfg, data, start_student(cfg, data, print).eval()
 
@@ -38,16 +37,17 @@ def test_each_clip_is_encoded_once_for_all_runs(made, home):
     assert said[1] == f"clips    features of {clips} clips, reused"
 
 
-def test_trained_encoders_have_no_store(small, tmp_path):
-    cfg = small("+recipe=matchlite", *WORDS[:-2], "seed=5", folder=tmp_path / "other")
+def test_trained_encoders_have_no_store(small, small_pairs, tmp_path):
+    cfg = small("+recipe=matchlite", *small_pairs, "seed=5", folder=tmp_path / "other")
     data = prepared_data(cfg)
     student, said = start_student(cfg, data, print), []
     use_clip_features(cfg, data, student, said.append)
     assert said == [] and student._store is None
 
 
-def test_a_run_with_frozen_encoders(small, tmp_path):
-    report = pipeline.run(small("+recipe=matchlite", *WORDS, folder=tmp_path / "r"), show=False)
+def test_a_run_with_frozen_encoders(small, small_pairs, tmp_path):
+    words = ("+recipe=matchlite", *small_pairs, *WORDS)
+    report = pipeline.run(small(*words, folder=tmp_path / "r"), show=False)
     known, whole = report["compute"]["student_known_clips"], report["compute"]["student"]
     assert known["gflop"] < whole["gflop"]
 

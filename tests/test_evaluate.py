@@ -42,7 +42,7 @@ def test_other_data_are_read_by_the_runs_own_models(finished_run, monkeypatch):
     assert found["test"]["student"]["n"] == 20
     # The same test clips with other training clips around them: tokenizer and standardisation
     # are the run's own, so nothing changes.
-    words = ["data.pool=64", "data.labelled=12", "data.unlabelled=8"]
+    words = ["data.pool=60", "data.labelled=12", "data.unlabelled=4"]
     close(evaluate_run(finished_run, overrides=words)["test"], report["test"])
 
 

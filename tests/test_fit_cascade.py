@@ -11,7 +11,7 @@ from coefvq.fit_cascade import RULES, SETTINGS
 from coefvq.fit_cascade import fit_cascade as fit
 from coefvq.serving.cascade_folder import load_cascade
 
-DATA = ("data.labelled=24", "data.unlabelled=8", "data.val=16", "data.test=16", "device=cpu")
+DATA = ("data.labelled=24", "data.unlabelled=4", "data.val=16", "data.test=16", "device=cpu")
 
 
 def compose(*words):

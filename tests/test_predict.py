@@ -1,22 +1,22 @@
 import json
+import runpy
 import shutil
-import subprocess
 import sys
 
 import pandas
 import pytest
 import torch
 import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from coefvq import engine, pipeline, predict
 from coefvq.evaluation.collect import collect
 from coefvq.modules.pretrained import load_metadata
-from coefvq.predict import score_columns
 from coefvq.prepare import prepared_data
 from coefvq.serving import prediction_parts
 from coefvq.students.load import load_student
-from coefvq.types import TaskSpec
 
 
 @pytest.fixture(scope="module")
@@ -231,33 +231,6 @@ def test_an_empty_folder_is_said(model, tmp_path):
         score(model, tmp_path / "none", tmp_path / "s.parquet")
 
 
-def test_columns_of_several_classes():
-    task = TaskSpec("level", "multiclass", ("low", "high", "top"))
-    columns = score_columns(torch.tensor([[0.0, 2.0, 0.0], [3.0, 0.0, 0.0]]), task, None)
-    assert list(columns) == ["p_low", "p_high", "p_top", "prediction"]
-    assert columns["prediction"] == ["high", "low"]
-    assert sum(columns[name][0] for name in list(columns)[:3]) == pytest.approx(1)
-
-
-def test_columns_of_several_labels():
-    task = TaskSpec("artefacts", "multilabel", ("blur", "noise"))
-    columns = score_columns(torch.tensor([[2.0, -2.0], [2.0, 2.0], [-9.0, -9.0]]), task, [0.5, 0.9])
-    assert list(columns) == ["p_blur", "p_noise", "prediction"]
-    assert columns["prediction"] == ["blur", "blur", ""]
-    columns = score_columns(torch.tensor([[2.0, 3.0]]), task, [0.5, 0.9])
-    assert columns["prediction"] == ["blur|noise"]
-
-
-def test_columns_of_one_question_and_of_a_number():
-    binary = TaskSpec("bad", "binary", ("good", "bad"))
-    columns = score_columns(torch.tensor([0.0, -1.0]), binary, 0.5)
-    assert columns == {"probability": [0.5, pytest.approx(0.2689, abs=1e-4)],
-                       "prediction": ["bad", "good"]}  # fmt: skip
-    assert score_columns(torch.tensor([1.5]), TaskSpec("mos", "regression"), None) == {
-        "score": [1.5]
-    }
-
-
 @pytest.mark.parametrize(
     ("task", "columns"),
     [
@@ -294,9 +267,15 @@ def test_a_teacher_that_needs_privileged_features_cannot(finished_run, folder, t
         score(teacher, folder, tmp_path / "s.parquet")
 
 
-def test_from_the_command_line(model, folder, tmp_path):
-    command = [sys.executable, "-m", "coefvq.predict", f"model={model}", f"clips={folder}"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == "5 clips in scores.parquet, 2 of them unreadable\n"
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import of package")
+def test_from_the_command_line(model, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict.py", f"model={model}", f"clips={folder}"])
+    GlobalHydra.instance().clear()
+    try:
+        runpy.run_module("coefvq.predict", run_name="__main__")
+    finally:
+        HydraConfig.instance().cfg = None
+        GlobalHydra.instance().clear()
+    assert capsys.readouterr().out == "5 clips in scores.parquet, 2 of them unreadable\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clips", "scores.parquet"]

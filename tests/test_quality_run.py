@@ -11,9 +11,8 @@ from omegaconf import OmegaConf
 from coefvq import pipeline, predict
 from coefvq.evaluate import evaluate
 from coefvq.scoring import vqa_lines
-from coefvq.serving.predict_compare import compare_files
 
-WORDS = ("+recipe=blind_quality", "data.val=24", "data.num_frames=2")
+WORDS = ("+recipe=blind_quality", "data.labelled=16", "data.val=24", "data.num_frames=2")
 
 
 @pytest.fixture(scope="module")
@@ -55,27 +54,6 @@ def test_predict_gives_scores_with_intervals_and_words(run, clips, tmp_path):
     assert np.allclose(again["score"], table["score"], atol=1e-3)
 
 
-def test_two_files_are_compared(run, clips):
-    one, other = sorted(clips.iterdir())[:2]
-    found = compare_files(run[0] / "student", [one, other])
-    turned = compare_files(run[0] / "student", [other, one])
-    assert found.better == pytest.approx(1 - turned.better) and found.first == turned.second
-    assert (found.better > 0.5) == (found.first.score > found.second.score)
-    assert "is the better one with probability" in found.lines()
-    same = compare_files(run[0] / "student", [one, one])
-    assert same.better == pytest.approx(0.5)
-
-
-def test_comparing_what_has_no_unit_is_a_sentence(run, clips, finished_run, tmp_path):
-    one = sorted(clips.iterdir())[0]
-    with pytest.raises(ValueError, match="takes two video files, got 1"):
-        compare_files(run[0] / "student", [one])
-    with pytest.raises(ValueError, match=r"none\.mp4 cannot be read"):
-        compare_files(run[0] / "student", [one, tmp_path / "none.mp4"])
-    with pytest.raises(ValueError, match="has no calibrated scores"):
-        compare_files(finished_run / "student", [one, one])
-
-
 def test_the_protocol_of_the_field(run):
     found = evaluate(run[0], protocol="vqa", splits=6)
     spread = found["vqa"]["student"]["subsets"]
@@ -93,13 +71,14 @@ def test_the_protocol_is_for_scores(run, finished_run):
         evaluate(run[0], protocol="iqa")
 
 
-def test_without_enough_validation_clips_scores_have_no_unit(small, tmp_path, clips):
-    words = (*WORDS, "data.val=16")
-    report = pipeline.run(small(*words, folder=tmp_path / "run"), show=False)
-    assert "score_calibration" not in report
-    assert any("fewer than the 20" in note for note in report["notes"])
-    table = predict.predict(tmp_path / "run" / "student", clips, out=tmp_path / "s.parquet")
-    assert "score" in table and "level" not in table
+def test_a_student_whose_scores_have_no_unit_gives_them_as_they_are(run, clips, tmp_path):
+    shutil.copytree(run[0] / "student", tmp_path / "student")
+    path = tmp_path / "student" / "config.json"
+    content = json.loads(path.read_text())
+    content["metadata"]["score_calibration"] = None
+    path.write_text(json.dumps(content))
+    table = predict.predict(tmp_path / "student", clips, out=tmp_path / "s.parquet")
+    assert list(table.columns) == ["id", "path", "score", "problem"]
 
 
 def test_the_commands(run, clips, capsys, tmp_path):

@@ -4,13 +4,11 @@ import torch
 from coefvq.prepare import prepared_data
 from coefvq.student_start import start_student
 
-PAIRS = ("data.labelled=8", "data.unlabelled=8", "data.val=8", "data.test=8")
-
 
 @pytest.fixture
-def started(small, tmp_path):
+def started(small, small_pairs, tmp_path):
     def make(*words):
-        cfg, said = small("+recipe=matchlite", *PAIRS, *words, folder=tmp_path / "run"), []
+        cfg, said = small("+recipe=matchlite", *small_pairs, *words, folder=tmp_path / "run"), []
         student = start_student(cfg, prepared_data(cfg), lambda line, **_: said.append(line))
         return student, said
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from coefvq.serving.score_columns import calibration_of
-from coefvq.types import Clip, TaskSpec
+from coefvq.types import Clip
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ def compare_files(
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import collate
     from coefvq.modules.pretrained import load_metadata
-    from coefvq.serving.served_model import load_served
+    from coefvq.serving.served_model import load_served, read_interface
 
     files = [files] if isinstance(files, (str, Path)) else list(files)
     if len(files) != 2:
         raise ValueError(f"compare= takes two video files, got {len(files)}; write compare=a,b")
     metadata = load_metadata(model)
-    task, calibration = TaskSpec(**metadata["task"]), calibration_of(metadata)
+    task, calibration = read_interface(model).task, calibration_of(metadata)
     if task.kind != "regression" or calibration is None:
         raise ValueError(
             f"model={model} has no calibrated scores (task {task.name!r}, {task.kind}); give a "

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 
@@ -253,39 +252,8 @@ def test_refusals(make):
         make(on_bad_clip="ignore")
     with pytest.raises(ValueError, match="batch sizes must be at least 1"):
         make(batch_size=0)
-    with pytest.raises(ValueError, match="data options frame_sise are unknown; there are"):
-        make(frame_sise=3)
     with pytest.raises(ValueError, match="tokenizer 'no/such' could not be loaded"):
         make(tokenizer="no/such").prepare()
-
-
-def test_the_config_names_every_option_and_nothing_else(
-    make, write_manifest, rows, clip_files, tmp_path
-):
-    from pathlib import Path
-
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    file = Path(__file__).parents[2] / "conf" / "data" / "manifest.yaml"
-    values = OmegaConf.create(
-        {"data": OmegaConf.load(file), "seed": 1, "cache_dir": str(tmp_path), "train_on": "all"}
-    )
-    values.data.train, values.data.root = str(write_manifest(rows)), str(clip_files)
-    data = instantiate(values.data)
-    data.prepare()
-    assert data.inputs == dataclasses.replace(InputSpec(), text_fields=("title",))
-    import inspect
-
-    from coefvq.data.manifest_source import ManifestSource
-
-    known = {
-        name
-        for owner in (ManifestSource, InputSpec, ClipDataModule)
-        for name in inspect.signature(owner).parameters
-    }
-    known -= {"source", "inputs", "check_files", "text_fields"}
-    assert set(values.data) - {"_target_", "_convert_"} == known
 
 
 def test_a_teacher_that_must_not_see_its_fold_gets_the_rest(make):

@@ -81,10 +81,14 @@ def test_invariances(checks, make_case, full, way):
     checks.appended_classes(lambda case: loss(case, **way), make_case("multiclass"))
 
 
-def test_extremes_half_precision_and_compile__liger_769(checks, full, way):
+def test_extremes_and_half_precision__liger_769(checks, full, way):
     checks.extremes(lambda case: loss(case, **way), full)
     checks.half_precision(lambda case: loss(case, **way), full)
-    checks.compiled(lambda case: loss(case, **way), full)
+
+
+@pytest.mark.parametrize("direction", ["reverse", "jsd"])  # one graph whatever beta is
+def test_compiled(checks, full, direction):
+    checks.compiled(lambda case: loss(case, direction=direction), full)
 
 
 def test_module_equals_function(make_case, way):

@@ -9,7 +9,6 @@ from coefvq.losses import logit_kd_loss
 from coefvq.losses.token_kd import TokenKDLoss, token_kd_loss
 
 B, T, V, K = 3, 4, 9, 4
-MEANINGS = ("raw", "tail", "renormalized", "teacher_renormalized")
 HOWS = [
     {"direction": "forward"},
     {"direction": "reverse"},
@@ -112,34 +111,6 @@ def test_zero_for_equal_models__trl_5731():
     mass = stored(TEACHER)["topk_logprobs"].logsumexp(-1)
     value = token_kd_loss(TEACHER, **stored(TEACHER), topk="teacher_renormalized", reduction="none")
     torch.testing.assert_close(value, -mass)
-
-
-@pytest.mark.parametrize("how", HOWS, ids=name)
-def test_tail_is_never_above_the_whole(how):
-    student, teacher = draw(50, 4, 30, seed=3), draw(50, 4, 30, seed=4)
-    whole = token_kd_loss(student, teacher, reduction="none", **how)
-    previous = torch.zeros_like(whole)
-    for k in (1, 5, 20, 29, 30):  # finer outcomes can only tell more apart
-        value = token_kd_loss(student, **stored(teacher, k), topk="tail", reduction="none", **how)
-        assert (value >= -1e-14).all()
-        assert (value >= previous - 1e-9).all()
-        assert (value <= whole + 1e-9).all()
-        previous = value
-    torch.testing.assert_close(previous, whole)  # k = V
-
-
-def test_all_meanings_agree_when_everything_is_stored():
-    whole = token_kd_loss(STUDENT, TEACHER, reduction="none")
-    for topk in MEANINGS:
-        value = token_kd_loss(STUDENT, **stored(TEACHER, V), topk=topk, reduction="none")
-        torch.testing.assert_close(value, whole)
-
-
-def test_raw_may_be_negative():
-    student = TEACHER.clone().scatter_(-1, TEACHER.topk(K).indices, 20.0)
-    student = torch.where(student == 20.0, TEACHER, -20.0)  # nothing for other tokens
-    values = token_kd_loss(student, **stored(TEACHER), topk="raw", reduction="none")
-    assert (values < 0).all()
 
 
 def test_one_hot_teacher_is_cross_entropy():
@@ -274,19 +245,6 @@ def test_masked_vocabulary__modelopt(path):
     assert (long.grad[..., V:] == 0).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_stored_teacher_of_a_masked_vocabulary(dtype):
-    """All possible tokens are stored: rounding must not be charged as mass on impossible ones."""
-    possible = torch.where(torch.arange(V) < K, STUDENT.float(), -torch.inf)
-    teacher = torch.where(torch.arange(V) < K, TEACHER.float(), -torch.inf)
-    whole = token_kd_loss(possible, teacher)
-    for topk in MEANINGS:
-        kept = stored(teacher)
-        kept["topk_logprobs"] = kept["topk_logprobs"].to(dtype)
-        value = token_kd_loss(possible, **kept, topk=topk)
-        torch.testing.assert_close(value, whole, rtol=1e-2, atol=1e-2)
-
-
 @path
 def test_extremes__liger_769(path):
     """±1e4 in float32 stays finite, and so does the gradient."""
@@ -299,14 +257,6 @@ def test_extremes__liger_769(path):
         value.backward()
         assert value.isfinite()
         assert student.grad.isfinite().all()
-
-
-def test_confident_teacher_in_the_reverse_direction():
-    """A stored rest that rounds to 0 must not cost 1e30 where the student still has some mass."""
-    teacher = torch.tensor([[[30.0, 0.0, -1.0, -2.0]]])
-    value = token_kd_loss(torch.zeros(1, 1, 4), **stored(teacher, 1), topk="tail",
-                          direction="reverse")  # fmt: skip
-    assert 0 < value.item() < 50
 
 
 @path
@@ -390,18 +340,11 @@ INDICES, LOGPROBS = TOP["topk_indices"], TOP["topk_logprobs"]
         (STUDENT, TOP, "need their meaning; set topk"),
         (STUDENT, {"teacher_logits": TEACHER, "topk": "raw"}, "leave topk at None"),
         (STUDENT, {**TOP, "topk": "best"}, "topk 'best' is unknown; choose one of raw, tail"),
-        (STUDENT, {**TOP, "topk": "raw", "temperature": 2.0}, "'raw' needs temperature 1, got 2.0"),
         (STUDENT, {**TOP, "topk": "tail", "temperature": 2.0}, "'tail' needs temperature 1"),
-        (STUDENT, {**TOP, "topk": "raw", "direction": "jsd"}, "'raw' needs direction 'forward'"),
         (
             STUDENT,
             {**TOP, "topk": "tail", "topk_indices": INDICES + V},
             r"not a token from 0 to 8 \(V = 9\)",
-        ),
-        (
-            STUDENT,
-            {**TOP, "topk": "tail", "topk_indices": torch.zeros_like(INDICES)},
-            "hold a token twice",
         ),
         (
             STUDENT,
@@ -410,18 +353,8 @@ INDICES, LOGPROBS = TOP["topk_indices"], TOP["topk_logprobs"]
         ),
         (
             STUDENT,
-            {**TOP, "topk": "tail", "topk_logprobs": LOGPROBS * torch.nan},
-            "add up to a probability of nan",
-        ),
-        (
-            STUDENT,
             {"topk": "tail", "topk_indices": INDICES[:, 1:], "topk_logprobs": LOGPROBS[:, 1:]},
             r"shape \(3, 3, 4\).*asks for \(3, 4, k\)",
-        ),
-        (
-            STUDENT,
-            {"topk": "tail", "topk_indices": LOGPROBS, "topk_logprobs": INDICES},
-            "check their order",
         ),
         (STUDENT[0], {"teacher_logits": TEACHER[0]}, r"expects floating point \(B, T, V\)"),
         (STUDENT.long(), {"teacher_logits": TEACHER}, "student_logits have .* dtype torch.int64"),
@@ -434,16 +367,6 @@ INDICES, LOGPROBS = TOP["topk_indices"], TOP["topk_logprobs"]
         (STUDENT, {"teacher_logits": TEACHER, "direction": "both"}, "direction 'both' is unknown"),
         (STUDENT, {"teacher_logits": TEACHER, "reduction": "batchmean"}, "reduction 'batchmean'"),
         (STUDENT, {"teacher_logits": TEACHER, "num_valid_tokens": 0}, "above 0, got 0"),
-        (
-            STUDENT,
-            {"teacher_logits": TEACHER, "num_valid_tokens": torch.ones(2)},
-            r"one number, got a tensor of shape \(2,\)",
-        ),
-        (
-            STUDENT,
-            {"teacher_logits": TEACHER, "num_valid_tokens": 5, "reduction": "sum"},
-            "num_valid_tokens replaces what a mean divides by",
-        ),
     ],
 )
 def test_errors(student, options, message):

@@ -8,16 +8,14 @@ from omegaconf import OmegaConf
 from coefvq import pipeline, predict
 from coefvq.serving.predict_pair import judge_pair
 
-PAIRS = ("data.labelled=8", "data.unlabelled=8", "data.val=8", "data.test=8")
-
 
 @pytest.fixture(scope="module")
-def run(home, small, tmp_path_factory):
+def run(home, small, small_pairs, tmp_path_factory):
     """A small pairwise run and two of its clips."""
     folder = tmp_path_factory.mktemp("pairs") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COEFVQ_HOME", str(home))
-        report = pipeline.run(small("+recipe=matchlite", *PAIRS, folder=folder), show=False)
+        report = pipeline.run(small("+recipe=matchlite", *small_pairs, folder=folder), show=False)
     clips = sorted((home / "shortform_pairs").rglob("*.mp4"))[:2]
     return folder / "student", clips, report
 

@@ -12,7 +12,6 @@ import pyarrow.dataset
 import pytest
 import torch
 
-from coefvq import engine
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_supply.caching import CachingProgress, fixed_batches, write_outputs
 from coefvq.types import Batch, TeacherOutput
@@ -44,11 +43,6 @@ class Counting:
     def __call__(self, batch):
         self.asked.append(batch.ids)
         return TeacherOutput(batch.frames.flatten().float() + 0.1)
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    engine.quiet()
 
 
 @pytest.fixture

@@ -16,11 +16,6 @@ from coefvq.teachers.rescaled import RescaledTeacher
 from coefvq.types import Batch
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    engine.quiet()
-
-
 @pytest.fixture
 def prepared(small, tmp_path):
     """Config and data of a small run: `prepared("seed=5")`."""

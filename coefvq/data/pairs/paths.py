@@ -55,7 +55,7 @@ def enter_folder(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> No
     if folder.exists() and not file.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is there and is not ours; move it or give another out")
     folder.mkdir(parents=True, exist_ok=True)
-    made = any(path.name[0] not in ".s" for path in folder.iterdir())  # but for stamp and drafts
+    made = any(path != file and path.name[0] != "." for path in folder.iterdir())  # no draft
     if made and file.read_text() != stamp:
         raise ValueError(
             f"{folder} holds copies of other clips or with other settings; remove it or give "

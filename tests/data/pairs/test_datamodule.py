@@ -167,8 +167,6 @@ def test_wrong_words(make):
         make(batch_size=0)
     with pytest.raises(ValueError, match="sampling 'best' is unknown"):
         PairDataModule(None, dataclasses.replace(InputSpec(), sampling="best"))
-    with pytest.raises(ValueError, match="data options colour are unknown"):
-        make(colour="red")
 
 
 def test_impossible_sizes(make):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pandas
 import pytest
 
@@ -26,3 +28,15 @@ def test_a_folder_of_copies_is_of_one_request(tmp_path):
 def test_tables_appear_whole(name, tmp_path):
     put_table(pandas.DataFrame({"id": ["a"]}), tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("table", ["made/pairs.parquet", "pairs.v2.csv", "saved", "/a/b.jsonl"])
+def test_the_folder_stands_beside_its_table_under_its_whole_name(table):
+    folder = clips_folder(table)
+    assert folder == clips_folder(Path(table)) == Path(f"{table}.clips")
+    assert folder.parent == Path(table).parent
+
+
+def test_two_tables_in_one_place_do_not_share_their_clips():
+    names = ("pairs.csv", "pairs.parquet", "pairs")
+    assert len({clips_folder(name) for name in names}) == 3

@@ -135,30 +135,3 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="is not unpickled"):
         load_slowfast(make(), tmp_path / "bad.pyth")
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"kind": "optical_flow"}, "motion kind 'optical_flow' is unknown"),
-        ({"frames": 30}, "alpha=4 must divide frames=30"),
-        ({"width": 20}, "beta=8 must divide width=20"),
-    ],
-)
-def test_shapes_that_cannot_be_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        MotionConfig(**options)
-
-
-def test_chunks_are_bytes():
-    with pytest.raises(ValueError, match="must be uint8"):
-        make()(chunks().float())
-
-
-def test_a_crop_shows_the_middle_as_it_is():
-    config = MotionConfig(**{**vars(TINY), "mode": "crop"})
-    network = make(config=config)
-    large = chunks(size=48)
-    assert torch.equal(network(large), network(large[..., 8:40, 8:40]))
-    with pytest.raises(ValueError, match="smaller than the crop of 32"):
-        network(chunks(size=24))

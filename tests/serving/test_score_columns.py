@@ -1,0 +1,98 @@
+import math
+
+import pandas
+import pytest
+import torch
+
+from coefvq.evaluation.score_calibration import ScoreCalibration
+from coefvq.serving.score_columns import calibration_of, score_columns, shown_lines
+from coefvq.types import TaskSpec
+
+# Raw scores are labels from 1 to 5, and off by up to half a point.
+CALIBRATION = ScoreCalibration(
+    kind="linear", parameters=(1.0, 0.0), label_range=(1.0, 5.0), half_width=0.5, coverage=0.9,
+    residuals=(-0.5, 0.5), rmse=0.5, clips=20,
+)  # fmt: skip
+SCORE = TaskSpec("mos", "regression", label_range=(1, 5))
+
+
+def test_columns_of_several_classes():
+    task = TaskSpec("level", "multiclass", ("low", "high", "top"))
+    columns = score_columns(torch.tensor([[0.0, 2.0, 0.0], [3.0, 0.0, 0.0]]), task, None)
+    assert list(columns) == ["p_low", "p_high", "p_top", "prediction"]
+    assert columns["prediction"] == ["high", "low"]
+    e = math.exp(2)
+    assert [columns[name][0] for name in list(columns)[:3]] == pytest.approx(
+        [1 / (e + 2), e / (e + 2), 1 / (e + 2)]
+    )
+
+
+def test_columns_of_several_labels():
+    task = TaskSpec("artefacts", "multilabel", ("blur", "noise"))
+    columns = score_columns(torch.tensor([[2.0, -2.0], [2.0, 2.0], [-9.0, -9.0]]), task, [0.5, 0.9])
+    assert list(columns) == ["p_blur", "p_noise", "prediction"]
+    assert columns["prediction"] == ["blur", "blur", ""]
+    columns = score_columns(torch.tensor([[2.0, 3.0]]), task, [0.5, 0.9])
+    assert columns["prediction"] == ["blur|noise"]
+    columns = score_columns(torch.tensor([[0.0, -0.1]]), task, None)
+    assert columns["prediction"] == ["blur"] and columns["p_blur"] == [0.5]
+
+
+def test_columns_of_one_question():
+    binary = TaskSpec("bad", "binary", ("good", "bad"))
+    columns = score_columns(torch.tensor([0.0, -1.0]), binary, 0.5)
+    assert columns == {"probability": [0.5, pytest.approx(0.2689, abs=1e-4)],
+                       "prediction": ["bad", "good"]}  # fmt: skip
+    # A threshold of 0 is one, and not none at all.
+    assert score_columns(torch.tensor([-9.0]), binary, 0.0)["prediction"] == ["bad"]
+    assert score_columns(torch.tensor([0.1, -0.1]), binary, None)["prediction"] == ["bad", "good"]
+
+
+def test_a_number_without_a_unit_is_given_as_it_is():
+    assert score_columns(torch.tensor([1.5]), SCORE, None) == {"score": [1.5]}
+
+
+def test_a_number_with_a_unit_has_an_interval_and_a_word():
+    columns = score_columns(torch.tensor([2.0, 3.0, 4.9, 7.0]), SCORE, None, CALIBRATION)
+    assert list(columns) == ["score", "low", "high", "level", "label_score"]
+    assert columns["score"] == pytest.approx([25.0, 50.0, 97.5, 100.0])
+    assert columns["low"] == pytest.approx([12.5, 37.5, 85.0, 87.5])
+    assert columns["high"] == pytest.approx([37.5, 62.5, 100.0, 100.0])
+    assert columns["label_score"] == pytest.approx([2.0, 3.0, 4.9, 5.0])
+    assert columns["level"] == ["poor", "fair", "excellent", "excellent"]
+
+
+def test_how_scores_are_shown_is_saved_with_a_model():
+    assert (
+        calibration_of({"task": {}}) is None and calibration_of({"score_calibration": None}) is None
+    )
+    assert calibration_of({"score_calibration": CALIBRATION.to_dict()}) == CALIBRATION
+
+
+def table(count, bad=()):
+    rows = [
+        {"id": f"clip{n}", "score": 50.0 + n, "low": 40.4, "high": 60.6, "level": "fair",
+         "problem": "no video" if n in bad else ""}
+        for n in range(count)
+    ]  # fmt: skip
+    return pandas.DataFrame(rows)
+
+
+def test_scores_with_a_unit_are_printed_one_a_line():
+    assert list(shown_lines(table(11, bad=[1]), most=20))[:2] == [
+        "clip0    50.0  (40–61)  fair",
+        "clip2    52.0  (40–61)  fair",
+    ]
+    lines = list(shown_lines(table(11, bad=[1])))
+    assert len(lines) == 10 and lines[-1] == "clip10   60.0  (40–61)  fair"
+
+
+def test_a_long_table_is_cut_and_says_so():
+    lines = list(shown_lines(table(5), most=3))
+    assert len(lines) == 4 and lines[-1] == "…"
+    assert list(shown_lines(table(3), most=3))[-1].startswith("clip2")
+
+
+def test_nothing_is_printed_of_scores_without_a_unit_or_of_no_score():
+    assert list(shown_lines(table(3).drop(columns="level"))) == []
+    assert list(shown_lines(table(2, bad=[0, 1]))) == []
