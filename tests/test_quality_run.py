@@ -91,6 +91,18 @@ def test_the_protocol_is_for_scores(run, finished_run):
         evaluate(finished_run, protocol="vqa")
     with pytest.raises(ValueError, match="protocol is report or vqa, got 'iqa'"):
         evaluate(run[0], protocol="iqa")
+    with pytest.raises(ValueError, match="splits is a whole number from 1 to 10000, got 0"):
+        evaluate(run[0], protocol="vqa", splits=0)
+
+
+def test_a_failed_fit_is_said(run, monkeypatch):
+    """The logistic that the field fits before PLCC and RMSE; here it gets one step."""
+    monkeypatch.setattr("coefvq.evaluation.quality._ITERATIONS", 1)
+    found = evaluate(run[0], protocol="vqa", splits=4)
+    assert found["test"]["student"]["logistic_fit"] == 0.0
+    (note,) = found["notes"]
+    assert note.startswith("student: plcc and rmse are of raw scores, the logistic was not fitted")
+    assert list(vqa_lines(found))[-1].startswith("  PLCC and RMSE are of raw scores in 4 of 4")
 
 
 def test_without_enough_validation_clips_scores_have_no_unit(small, tmp_path, clips):
@@ -102,7 +114,7 @@ def test_without_enough_validation_clips_scores_have_no_unit(small, tmp_path, cl
     assert "score" in table and "level" not in table
 
 
-def test_the_commands(run, clips, capsys, tmp_path):
+def test_the_commands(run, clips, capsys, tmp_path, monkeypatch):
     one, other = sorted(clips.iterdir())[:2]
     base = OmegaConf.to_container(
         OmegaConf.load(predict.config.folder("conf") / "predict.yaml"), throw_on_missing=False
@@ -114,10 +126,14 @@ def test_the_commands(run, clips, capsys, tmp_path):
         predict._main.__wrapped__(
             OmegaConf.create(base | {"model": str(run[0] / "student")} | words)
         )
-        return capsys.readouterr().out
+        said = capsys.readouterr()
+        return said.out + said.err
 
     assert "is the better one" in say(compare=[str(one), str(other)])
+    # What is read as SDR and is more than that is said, once, beside the scores.
+    monkeypatch.setattr("coefvq.data.colour.colour_of", {str(one): "PQ, 10 bits"}.get)
     said = say(clips=str(clips), out=str(tmp_path / "x.parquet"))
+    assert said.count("1 of 5 clips are HDR, of wide colours") == 1
     assert "5 clips in" in said and any(word in said for word in ("bad", "poor", "fair", "good"))
     assert predict.listed(f"compare={one},{other}") == f'compare=["{one}","{other}"]'
     assert json.loads(predict.listed("compare=a,b").partition("=")[2]) == ["a", "b"]

@@ -6,7 +6,6 @@ that a user does not repair a manifest one error at a time.
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import logging
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from coefvq.data.labels import derive_classes
-from coefvq.data.manifest import Manifest, ManifestError, Problem, fingerprint_of
+from coefvq.data.manifest import Manifest, ManifestError, Problem, identified
 from coefvq.data.rows import (
     Row,
     blank,
@@ -157,9 +156,8 @@ class ManifestSource:
         if problems:
             place = {table.file: number for number, table in enumerate(tables.values())}
             raise ManifestError(sorted(problems, key=lambda p: (place[p.file], p.row or 0)))
-        manifest = Manifest(tuple(clips), task, names, log1p, "unset")
-        digest = fingerprint_of(manifest, self.root or file.absolute().parent, contents=True)
-        return dataclasses.replace(manifest, fingerprint=digest)
+        manifest = Manifest(tuple(clips), task, names, log1p, "unset", "unset")
+        return identified(manifest, self.root or file.absolute().parent)
 
     # Columns
 
