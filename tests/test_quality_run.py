@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import av
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -53,6 +54,33 @@ def test_predict_gives_scores_with_intervals_and_words(run, clips, tmp_path):
     assert np.allclose(table["score"], 25 * (table["label_score"] - 1))
     again = predict.predict(model, clips, out=tmp_path / "b.parquet", batch_size=5)
     assert np.allclose(again["score"], table["score"], atol=1e-3)
+
+
+def test_clips_of_any_shape_get_a_score_and_others_a_reason(run, clips, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shapes = {"still": (128, 128, 1), "tiny": (4, 4, 24), "portrait": (90, 160, 24),
+              "long": (16, 16, 900), "wide": (640, 34, 6)}  # fmt: skip
+    for name, (width, height, count) in shapes.items():
+        with av.open(str(folder / f"{name}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=12)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            grey = np.full((height, width, 3), 90, np.uint8)
+            for number in range(count):
+                grey[number % height] = 200
+                picture = av.VideoFrame.from_ndarray(grey, format="rgb24")
+                for packet in stream.encode(picture):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+    whole = sorted(clips.iterdir())[0].read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 3])
+    (folder / "empty.mp4").touch()
+    table = predict.predict(run[0] / "student", folder, out=tmp_path / "odd.parquet")
+    bad = table["id"].isin(["cut.mp4", "empty.mp4"])
+    assert table.loc[~bad, "score"].between(0, 100).all() and (~bad).sum() == 5
+    assert (table.loc[~bad, "problem"] == "").all() and table.loc[bad, "score"].isna().all()
+    assert table.loc[bad, "problem"].str.contains("cannot be read").all()
 
 
 def test_two_files_are_compared(run, clips):
