@@ -80,7 +80,7 @@ def content_subsets(
         )
     check_count(count)
     if not 0 < share < 1:
-        raise ValueError(f"expected a share of the contents between 0 and 1, got {share}")
+        raise ValueError(f"of the contents, expected a share between 0 and 1, got {share}")
     rng = np.random.default_rng(seed)
     size = min(max(1, round(share * len(names))), len(names) - 1)
     subsets = []
