@@ -25,7 +25,9 @@ def use_clip_features(
         return
     from coefvq.students.feature_store import FeatureStore
 
-    store = FeatureStore(cache_home(cfg.cache_dir) / "clip_features", encoder, data.fingerprint)
+    store = FeatureStore(
+        cache_home(cfg.cache_dir) / "clip_features", encoder, data.public_fingerprint
+    )
     added = store.fill(encoder, data.clip_dataloader())
     store.flush()
     say(f"clips    features of {len(store)} clips, {f'{added} added' if added else 'reused'}")
@@ -48,7 +50,9 @@ def clip_features(cfg: DictConfig, data: Any, teacher: nn.Module) -> Iterator[No
         return
     from coefvq.students.feature_store import FeatureStore
 
-    store = FeatureStore(cache_home(cfg.cache_dir) / "clip_features", encoder, data.fingerprint)
+    store = FeatureStore(
+        cache_home(cfg.cache_dir) / "clip_features", encoder, data.public_fingerprint
+    )
     teacher.use_store(store)  # type: ignore[operator]
     try:
         yield

@@ -33,24 +33,26 @@ def evaluate(
             SRCC, PLCC, KRCC and RMSE over resampled subsets of the clips, whole contents each, and
             the same within contents (`coefvq.evaluation.quality_splits`). One model is tested
             again and again; training anew on each split is `coefvq.compare` with several seeds.
-        splits: subsets of `protocol="vqa"`.
+        splits: subsets of `protocol="vqa"`, from 1 to 10 000.
 
     Returns:
-        The report's form: `{split: {student: {...}, teacher: {...}, agreement: {...}}, …}`.
+        The report's form: `{split: {student: {...}, teacher: {...}, agreement: {...}}, …}`, with
+        `notes` where a metric has no value or is of raw scores, a sentence each.
 
     Texts are read with the student's own tokenizer, and privileged features are brought to the
     scale that the teacher was trained on, whatever data they come from.
 
     Raises:
-        ValueError: if the folder holds no finished run, the split is unknown, or the overrides
-            make another task or touch more than the data.
+        ValueError: if the folder holds no finished run, the split is unknown, `splits` is no number
+            of subsets, or the overrides make another task or touch more than the data.
     """
     from coefvq import engine
     from coefvq.evaluation.agreement import compute_agreement
-    from coefvq.evaluation.collect import collect
+    from coefvq.evaluation.collect import Predictions, collect
+    from coefvq.evaluation.quality_splits import check_count
     from coefvq.prepare import prepared_data
     from coefvq.runs import RunFolder
-    from coefvq.scoring import metrics_of, vqa_protocol
+    from coefvq.scoring import metrics_of, undefined_notes_of, vqa_protocol
     from coefvq.students.load import load_student
     from coefvq.teacher_supply.training import get_teacher
     from coefvq.teachers.calibrated import CalibratedTeacher, Calibration
@@ -63,6 +65,7 @@ def evaluate(
         raise ValueError(f"split is test or val, got {split!r}")
     if protocol not in ("report", "vqa"):
         raise ValueError(f"protocol is report or vqa, got {protocol!r}")
+    check_count(splits)
     engine.quiet()
     report = json.loads(folder.report.read_text(encoding="utf-8"))
     cfg = OmegaConf.load(folder.config)
@@ -104,21 +107,22 @@ def evaluate(
             models["teacher"] = CalibratedTeacher(models["teacher"], Calibration.from_dict(fitted))
     loader = data.test_dataloader if split == "test" else data.val_dataloader
     result: dict[str, Any] = {"run": str(folder.path), "task": data.task.name, split: {}}
-    logits: dict[str, torch.Tensor] = {}
+    answers: dict[str, Predictions] = {}
     for name, model in models.items():
-        found = collect(model, loader(), device=device)
-        logits[name] = found.logits
+        found = answers[name] = collect(model, loader(), device=device)
         result[split][name] = metrics_of(found, data.task, report["threshold"][name])
         if protocol == "vqa":
             result.setdefault("vqa", {})[name] = vqa_protocol(found, data, split, splits)
-    if len(logits) == 2:
+    if len(answers) == 2:
         result[split]["agreement"] = compute_agreement(
-            logits["student"],
-            logits["teacher"],
+            answers["student"].logits,
+            answers["teacher"].logits,
             data.task,
             student_threshold=report["threshold"]["student"],
             teacher_threshold=report["threshold"]["teacher"],
         )
+    if notes := undefined_notes_of(answers, data.task):
+        result["notes"] = notes
     result["data_fingerprint"] = data.fingerprint
     return result
 
@@ -191,7 +195,7 @@ def _main(cfg: DictConfig) -> None:
                 result | {"test": result[cfg.split], "split": cfg.split, "paths": {"json": out}}
             )
         )
-        for line in vqa_lines(result):
+        for line in [*vqa_lines(result), *result.get("notes", [])]:
             print(line)
         if note := why_no_teacher(cfg.run):
             print(note)

@@ -6,7 +6,7 @@ A quality model also compares two files: `compare=a.mp4,b.mp4`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,13 @@ def _table(words: dict[str, Any], audit: float, audit_seed: int) -> pandas.DataF
     return predict(model, clips, **words)
 
 
+def _say_colours(paths: Iterable[str | Path]) -> None:
+    from coefvq.data.colour import colour_note
+
+    if note := colour_note(paths):
+        print(note, file=sys.stderr)
+
+
 def listed(word: str) -> str:
     """Turn `compare=a.mp4,b.mp4` into a list, which Hydra would take for a sweep.
 
@@ -169,6 +176,7 @@ def _main(cfg: DictConfig) -> None:
             if cfg.clips is not None:
                 raise ValueError("give compare=, two video files, or clips=, not both")
             print(compare_files(cfg.model, cfg.compare, device=pick_device(cfg.device)).lines())
+            _say_colours(cfg.compare)
             return
         for name in ("candidate", "query_text", "candidate_text"):
             del words[name]
@@ -186,6 +194,7 @@ def _main(cfg: DictConfig) -> None:
             raise SystemExit(130) from None
         for line in shown_lines(table):
             print(line)
+        _say_colours(table["path"][table["problem"] == ""])
         bad = int((table["problem"] != "").sum())
         print(f"{len(table)} clips in {out}" + (f", {bad} of them unreadable" if bad else ""))
 

@@ -134,6 +134,12 @@ def vqa_lines(result: Mapping[str, Any]) -> Iterator[str]:
         for key in ("srcc", "plcc", "krcc", "rmse"):
             spread = Spread(**found["subsets"][key])
             yield f"  {key.upper():<5} {spread.line()}  ({spread.n} subsets)"
+        fit = Spread(**found["subsets"]["logistic_fit"])
+        if failed := round((1 - fit.mean) * fit.n):
+            yield (
+                f"  PLCC and RMSE are of raw scores in {failed} of {fit.n} subsets, where the "
+                "logistic was not fitted"
+            )
 
 
 def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[str]:

@@ -53,7 +53,7 @@ def test_a_run_with_frozen_encoders(small, small_pairs, tmp_path):
 
 
 class _Data:
-    inputs, fingerprint = InputSpec(), "data"
+    inputs, public_fingerprint = InputSpec(), "data"
 
 
 def test_a_teachers_frozen_encoders_read_each_clip_once(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import av
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -54,13 +55,41 @@ def test_predict_gives_scores_with_intervals_and_words(run, clips, tmp_path):
     assert np.allclose(again["score"], table["score"], atol=1e-3)
 
 
+def test_clips_of_any_shape_get_a_score_and_others_a_reason(run, clips, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shapes = {"still": (128, 128, 1), "tiny": (4, 4, 24), "portrait": (90, 160, 24),
+              "long": (16, 16, 900), "wide": (640, 34, 6)}  # fmt: skip
+    for name, (width, height, count) in shapes.items():
+        with av.open(str(folder / f"{name}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=12)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            grey = np.full((height, width, 3), 90, np.uint8)
+            for number in range(count):
+                grey[number % height] = 200
+                picture = av.VideoFrame.from_ndarray(grey, format="rgb24")
+                for packet in stream.encode(picture):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+    whole = sorted(clips.iterdir())[0].read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 3])
+    (folder / "empty.mp4").touch()
+    table = predict.predict(run[0] / "student", folder, out=tmp_path / "odd.parquet")
+    bad = table["id"].isin(["cut.mp4", "empty.mp4"])
+    assert table.loc[~bad, "score"].between(0, 100).all() and (~bad).sum() == 5
+    assert (table.loc[~bad, "problem"] == "").all() and table.loc[bad, "score"].isna().all()
+    assert table.loc[bad, "problem"].str.contains("cannot be read").all()
+
+
 def test_the_protocol_of_the_field(run):
     found = evaluate(run[0], protocol="vqa", splits=6)
     spread = found["vqa"]["student"]["subsets"]
     assert spread["srcc"]["n"] <= 6 and spread["rmse"]["low"] <= spread["rmse"]["high"]
     assert found["vqa"]["student"]["contents"] == {}  # every clip is a content of its own
     lines = list(vqa_lines(found))
-    assert "model fixed" in lines[0] and len(lines) == 5
+    assert "model fixed" in lines[0]
+    assert [line.split()[0] for line in lines[1:5]] == ["SRCC", "PLCC", "KRCC", "RMSE"]
     assert "vqa" not in evaluate(run[0])
 
 
@@ -69,6 +98,18 @@ def test_the_protocol_is_for_scores(run, finished_run):
         evaluate(finished_run, protocol="vqa")
     with pytest.raises(ValueError, match="protocol is report or vqa, got 'iqa'"):
         evaluate(run[0], protocol="iqa")
+    with pytest.raises(ValueError, match="splits is a whole number from 1 to 10000, got 0"):
+        evaluate(run[0], protocol="vqa", splits=0)
+
+
+def test_a_failed_fit_is_said(run, monkeypatch):
+    """The logistic that the field fits before PLCC and RMSE; here it gets one step."""
+    monkeypatch.setattr("coefvq.evaluation.quality._ITERATIONS", 1)
+    found = evaluate(run[0], protocol="vqa", splits=4)
+    assert found["test"]["student"]["logistic_fit"] == 0.0
+    (note,) = found["notes"]
+    assert note.startswith("student: plcc and rmse are of raw scores, the logistic was not fitted")
+    assert list(vqa_lines(found))[-1].startswith("  PLCC and RMSE are of raw scores in 4 of 4")
 
 
 def test_a_student_whose_scores_have_no_unit_gives_them_as_they_are(run, clips, tmp_path):
@@ -81,7 +122,7 @@ def test_a_student_whose_scores_have_no_unit_gives_them_as_they_are(run, clips, 
     assert list(table.columns) == ["id", "path", "score", "problem"]
 
 
-def test_the_commands(run, clips, capsys, tmp_path):
+def test_the_commands(run, clips, capsys, tmp_path, monkeypatch):
     one, other = sorted(clips.iterdir())[:2]
     base = OmegaConf.to_container(
         OmegaConf.load(predict.config.folder("conf") / "predict.yaml"), throw_on_missing=False
@@ -93,10 +134,14 @@ def test_the_commands(run, clips, capsys, tmp_path):
         predict._main.__wrapped__(
             OmegaConf.create(base | {"model": str(run[0] / "student")} | words)
         )
-        return capsys.readouterr().out
+        said = capsys.readouterr()
+        return said.out + said.err
 
     assert "is the better one" in say(compare=[str(one), str(other)])
+    # What is read as SDR and is more than that is said, once, beside the scores.
+    monkeypatch.setattr("coefvq.data.colour.colour_of", {str(one): "PQ, 10 bits"}.get)
     said = say(clips=str(clips), out=str(tmp_path / "x.parquet"))
+    assert said.count("1 of 5 clips are HDR, of wide colours") == 1
     assert "5 clips in" in said and any(word in said for word in ("bad", "poor", "fair", "good"))
     assert predict.listed(f"compare={one},{other}") == f'compare=["{one}","{other}"]'
     assert json.loads(predict.listed("compare=a,b").partition("=")[2]) == ["a", "b"]

@@ -124,7 +124,9 @@ class ClipDataModule(lightning.LightningDataModule):
             log1p = tuple(dict.fromkeys([*manifest.log1p, *self.log1p]))
             rows = [clip.privileged for clip in train]
             self.normalizer = PrivilegedNormalizer.fit(rows, self.privileged_names, log1p)
-        self.fingerprint = self._fingerprint(manifest)
+        features = None if self.normalizer is None else self.normalizer.to_dict()
+        self.fingerprint = self._hash(manifest.fingerprint, features)
+        self.public_fingerprint = self._hash(manifest.public_fingerprint, None)
         self._read_all(manifest)
         self._manifest = manifest
 
@@ -227,11 +229,9 @@ class ClipDataModule(lightning.LightningDataModule):
         """Test batches, in the manifest's order."""
         return make_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
 
-    def _fingerprint(self, manifest: Manifest) -> str:
+    def _hash(self, manifest: str, features: dict[str, Any] | None) -> str:
         words = self.tokenizer_name or f"trained {self.max_vocab_size}"
-        features = None if self.normalizer is None else self.normalizer.to_dict()
-        task, inputs = manifest.task.to_dict(), self.inputs.to_dict()
-        content = [manifest.fingerprint, task, inputs, words, features]
+        content = [manifest, self.task.to_dict(), self.inputs.to_dict(), words, features]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
     def _read_all(self, manifest: Manifest) -> None:

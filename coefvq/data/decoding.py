@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from coefvq.data.colour import colour_note
 from coefvq.data.frame_cache import FrameCache, clip_key
 from coefvq.data.media import BadClip, UnreadableClip
 from coefvq.data.processes import cores, main_hidden, start_worker
@@ -102,6 +103,8 @@ def fill_cache(
             workers = min(cores(), MAX_WORKERS) if len(missing) >= POOL_FROM else 0
         stop = BAD_SHOWN if on_bad_clip == "error" else None
         reasons |= _fill(cache, missing, inputs, sampling, workers, stop)
+        if note := colour_note(path for key, path in missing.items() if key not in reasons):
+            _log.warning(note)
     bad = [
         BadClip(clip.id, clip.path, reasons[key])
         for clip, key in zip(clips, keys, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -63,6 +64,7 @@ class Manifest:
         privileged_names: P privileged features, in the order of the tensors.
         log1p: those that are put through log(1 + x) before they are standardised.
         fingerprint: identity of the content, as hex; made by `fingerprint_of` when empty.
+        public_fingerprint: the same without the privileged features, for whoever never reads them.
     """
 
     clips: tuple[Clip, ...]
@@ -70,12 +72,15 @@ class Manifest:
     privileged_names: tuple[str, ...] = ()
     log1p: tuple[str, ...] = ()
     fingerprint: str = ""
+    public_fingerprint: str = ""
 
     def __post_init__(self) -> None:
         for name in ("clips", "privileged_names", "log1p"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", fingerprint_of(self))
+        if not self.public_fingerprint:
+            object.__setattr__(self, "public_fingerprint", _public(self))
 
     def split(self, name: str) -> list[Clip]:
         """Clips of one split, in the manifest's order."""
@@ -118,6 +123,22 @@ def fingerprint_of(
     return hashlib.blake2b(json.dumps(whole).encode(), digest_size=16).hexdigest()
 
 
+def identified(manifest: Manifest, root: str | Path) -> Manifest:
+    """The same manifest with fingerprints that count what is in the files, see `fingerprint_of`."""
+    digest = fingerprint_of(manifest, root, contents=True)
+    manifest = dataclasses.replace(manifest, fingerprint=digest)
+    public = _public(manifest, root, contents=True)
+    return dataclasses.replace(manifest, public_fingerprint=public)
+
+
+def _public(manifest: Manifest, root: str | Path | None = None, *, contents: bool = False) -> str:
+    if not manifest.privileged_names:
+        return manifest.fingerprint
+    unset = {"fingerprint": "unset", "public_fingerprint": "unset"}
+    public = dataclasses.replace(manifest, privileged_names=(), log1p=(), **unset)
+    return fingerprint_of(public, root, contents=contents)
+
+
 __all__ = [
     "SHOWN_PROBLEMS",
     "ClipSource",
@@ -125,4 +146,5 @@ __all__ = [
     "ManifestError",
     "Problem",
     "fingerprint_of",
+    "identified",
 ]

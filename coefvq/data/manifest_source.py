@@ -6,7 +6,6 @@ that a user does not repair a manifest one error at a time.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import get_args
 
 from coefvq.data.columns import check_columns, expand_columns, matching
 from coefvq.data.labels import derive_classes, unseen_classes
-from coefvq.data.manifest import Manifest, ManifestError, Problem, fingerprint_of
+from coefvq.data.manifest import Manifest, ManifestError, Problem, identified
 from coefvq.data.rows import (
     Row,
     blank,
@@ -155,9 +154,8 @@ class ManifestSource:
             raise ManifestError(sorted(problems, key=lambda p: (place[p.file], p.row or 0)))
         if unseen := unseen_classes([clip for clip in clips if clip.split == "train"], task):
             _log.warning("%s: %s", file, unseen)
-        manifest = Manifest(tuple(clips), task, names, log1p, "unset")
-        digest = fingerprint_of(manifest, self.root or file.absolute().parent, contents=True)
-        return dataclasses.replace(manifest, fingerprint=digest)
+        manifest = Manifest(tuple(clips), task, names, log1p, "unset", "unset")
+        return identified(manifest, self.root or file.absolute().parent)
 
     # Columns
 

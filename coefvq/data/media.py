@@ -139,9 +139,7 @@ class Media:
             raise UnreadableClip.because(path, _words(error)) from error
 
     def _open(self) -> Any:
-        # "file:" keeps a name such as "http:x.mp4" or "concat:..." from being taken as a protocol.
-        name = "file:" + os.fspath(self.path)
-        return self._stack.enter_context(av.open(name, **_OPEN_OPTIONS))
+        return self._stack.enter_context(open_file(self.path))
 
     def _demux(self, sound_seconds: float) -> None:
         video = -1 if self.video is None else self.video.index
@@ -265,6 +263,16 @@ class Media:
         self.close()
 
 
+def open_file(path: str | Path) -> Any:
+    """Open a local file with PyAV, whatever its name looks like.
+
+    Raises:
+        av.FFmpegError: there is no such file, or it is no media file.
+    """
+    # "file:" keeps a name such as "http:x.mp4" or "concat:..." from being taken as a protocol.
+    return av.open("file:" + os.fspath(path), **_OPEN_OPTIONS)
+
+
 def _first_video(container: Any) -> Any:
     """The first video stream that is not a cover picture."""
     for stream in container.streams.video:
@@ -289,4 +297,4 @@ def _words(error: BaseException) -> str:
     return f"it is no media file that can be opened ({text})"
 
 
-__all__ = ["KEEP_BYTES", "BadClip", "Media", "Timeline", "UnreadableClip"]
+__all__ = ["KEEP_BYTES", "BadClip", "Media", "Timeline", "UnreadableClip", "open_file"]

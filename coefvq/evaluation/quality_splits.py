@@ -10,6 +10,9 @@ import numpy as np
 
 from coefvq.evaluation.quality import Array, pearson, regression_metrics, srcc
 
+MAX_SUBSETS = 10_000
+"""More say nothing more: subsets of the same clips are anything but independent."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -20,12 +23,14 @@ class Spread:
         low: 2.5 % of subsets are below (interpolated).
         high: 2.5 % of subsets are above (interpolated).
         n: subsets in which the metric was defined.
+        mean: of these; of `logistic_fit` the share of subsets in which the curve was fitted.
     """
 
     median: float
     low: float
     high: float
     n: int
+    mean: float
 
     def line(self) -> str:
         """What to print."""
@@ -45,7 +50,8 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
         cuts = np.percentile(values, [50, 2.5, 97.5]).tolist() if values else [math.nan] * 3
-        found[name] = Spread(cuts[0], cuts[1], cuts[2], len(values))
+        mean = float(np.mean(values)) if values else math.nan
+        found[name] = Spread(cuts[0], cuts[1], cuts[2], len(values), mean)
     return found
 
 
@@ -56,7 +62,7 @@ def content_subsets(
 
     Args:
         groups: the content of each of n clips; clips of one content stay together.
-        count: how many subsets.
+        count: how many subsets, at most `MAX_SUBSETS`.
         share: of the contents, in (0, 1), at least one and not all.
         seed: another seed, other subsets.
 
@@ -64,7 +70,7 @@ def content_subsets(
         `count` sorted arrays of indices. Two subsets may overlap.
 
     Raises:
-        ValueError: fewer than two contents, `count` below 1, or a share outside (0, 1).
+        ValueError: fewer than two contents, a `count` that is none, or a share outside (0, 1).
     """
     names = sorted(set(groups))
     if len(names) < 2:
@@ -72,10 +78,9 @@ def content_subsets(
             f"subsets of contents need at least two contents, got {len(names)}; give a split with "
             "more clips, or correct the column of groups"
         )
-    if count < 1 or not 0 < share < 1:
-        raise ValueError(
-            f"expected at least one subset and a share between 0 and 1, got {count} and {share}"
-        )
+    check_count(count)
+    if not 0 < share < 1:
+        raise ValueError(f"of the contents, expected a share between 0 and 1, got {share}")
     rng = np.random.default_rng(seed)
     size = min(max(1, round(share * len(names))), len(names) - 1)
     subsets = []
@@ -83,6 +88,17 @@ def content_subsets(
         chosen = {names[i] for i in rng.permutation(len(names))[:size]}
         subsets.append(np.array([i for i, group in enumerate(groups) if group in chosen]))
     return subsets
+
+
+def check_count(count: object) -> None:
+    """Refuse a number of subsets that cannot be drawn.
+
+    Raises:
+        ValueError: it is no whole number from 1 to `MAX_SUBSETS`.
+    """
+    good = isinstance(count, int) and not isinstance(count, bool)
+    if not good or not 1 <= count <= MAX_SUBSETS:  # type: ignore[operator]
+        raise ValueError(f"splits is a whole number from 1 to {MAX_SUBSETS}, got {count!r}")
 
 
 def metrics_over_subsets(
@@ -144,4 +160,12 @@ def metrics_by_group(
     return found
 
 
-__all__ = ["Spread", "content_subsets", "metrics_by_group", "metrics_over_subsets", "summarise"]
+__all__ = [
+    "MAX_SUBSETS",
+    "Spread",
+    "check_count",
+    "content_subsets",
+    "metrics_by_group",
+    "metrics_over_subsets",
+    "summarise",
+]

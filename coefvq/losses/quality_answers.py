@@ -206,8 +206,8 @@ class NumberAnswerLoss(_AnswerLoss):
 def _select(logits: Tensor | None, batch: Batch, name: str) -> dict[str, Tensor | None]:
     if logits is None:
         raise ValueError(
-            f"the model answers without {name}; ask it that question, or take the term out of the "
-            "objective"
+            f"the model answers without {name}; ask it that question (a blind student: "
+            "student.levels=5), or take the term out of the objective"
         )
     return {
         "student_logits": logits,

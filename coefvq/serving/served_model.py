@@ -15,11 +15,12 @@ from coefvq.data.reader import ClipReader
 from coefvq.data.text import load_tokenizer
 from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.students.load import STUDENTS, takes_pairs
+from coefvq.teachers.lmm_vqa import LMMVQA
 from coefvq.teachers.mllm import ClipMLLM
 from coefvq.types import Batch, InputSpec, TaskSpec
 
 # Only classes named here are ever made: a downloaded folder cannot choose what code runs.
-MODELS = (*(c for c in STUDENTS if c.__name__ != "MatchLite"), ClipMLLM)
+MODELS = (*(c for c in STUDENTS if c.__name__ != "MatchLite"), ClipMLLM, LMMVQA)
 
 
 @dataclass(frozen=True)

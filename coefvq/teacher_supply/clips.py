@@ -40,6 +40,17 @@ def contents_of(data: Any, datasets: Sequence[Any]) -> Callable[[str], str]:
     return content
 
 
+def data_read(data: Any, inputs: str) -> str:
+    """Fingerprint of the part of the data that a teacher reads.
+
+    Args:
+        data: prepared.
+        inputs: `teacher.inputs`: `"whole"`, or `"public"`: all but privileged features, which then
+            change neither a weight nor an answer.
+    """
+    return str(data.public_fingerprint if inputs == "public" else data.fingerprint)
+
+
 def about_data(cfg: DictConfig, data: Any) -> dict[str, Any]:
     """The words that the data were made by and what came out, for a reader of the cache."""
     words = OmegaConf.to_container(cfg.data, resolve=True)
@@ -48,4 +59,4 @@ def about_data(cfg: DictConfig, data: Any) -> dict[str, Any]:
     return {"data": kept, "splits": data.describe()["splits"]}
 
 
-__all__ = ["about_data", "contents_of"]
+__all__ = ["about_data", "contents_of", "data_read"]

@@ -28,7 +28,7 @@ from coefvq.teacher_supply.caching import (
     fixed_view,
     write_outputs,
 )
-from coefvq.teacher_supply.clips import about_data, contents_of
+from coefvq.teacher_supply.clips import about_data, contents_of, data_read
 from coefvq.teacher_supply.words import views_needed
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import Calibration
@@ -92,7 +92,7 @@ def identity_of(
                 "folds": folds,
             },
             "weights": digest.hexdigest(),
-            **data_parts(data),
+            **data_parts(data, cfg.teacher.inputs),
             "temperature": 1.0,
             "precision": str(cfg.trainer.get("precision", "32-true")),
             "dtype": cfg.teacher.cache_dtype,
@@ -176,10 +176,10 @@ def keep_answers(
     return TeacherSupply(CachedTeacher(cache, view), *about, cache)
 
 
-def data_parts(data: Any) -> dict[str, Any]:
-    """The parts of an identity that are known without the teacher."""
+def data_parts(data: Any, inputs: str = "whole") -> dict[str, Any]:
+    """The parts of an identity that are known without the teacher, or with what it reads."""
     return {
-        "data": data.fingerprint,
+        "data": data_read(data, inputs),
         "inputs": data.inputs.to_dict(),
         "classes": list(data.task.classes),
         "task": data.task.kind,

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from coefvq.teacher_cache import CacheIdentity, TeacherCache
 from coefvq.teacher_supply.caching import fixed_view
 from coefvq.teacher_supply.calibration import stored_calibration
-from coefvq.teacher_supply.clips import about_data, contents_of
+from coefvq.teacher_supply.clips import about_data, contents_of, data_read
 from coefvq.teacher_supply.outputs import Say, TeacherSupply, data_parts, views_to_cache
 from coefvq.teacher_supply.words import term_of_features
 from coefvq.teachers.cached import CachedTeacher
@@ -56,7 +56,8 @@ def _check_clips(
     """Every clip has its row; among other data than the cache was made for, it is the same clip."""
     lost = [name for dataset, view in asked for name in cache.missing(dataset.ids, view)]
     changed = []
-    if not lost and data.fingerprint != cache.identity.parts.get("data"):
+    same = cache.identity.parts.get("data") in {data_read(data, k) for k in ("whole", "public")}
+    if not lost and not same:
         content = contents_of(data, [dataset for dataset, _ in asked])
         changed = [
             name
@@ -82,7 +83,7 @@ def _check_clips(
             f"knows {len(changed)} of the run's {whole} clips, first {changed[0]!r}, with other "
             "content or in another split"
         )
-    if data.fingerprint == cache.identity.parts.get("data"):
+    if same:
         raise ValueError(
             f"teacher.path={cfg.teacher.path} {problem}; go on with the python -m "
             "coefvq.cache_teacher that wrote it"

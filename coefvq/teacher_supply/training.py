@@ -28,6 +28,7 @@ from coefvq.losses import SubLabelLoss, SupervisedLoss
 from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.objective import Objective
 from coefvq.runs import rank
+from coefvq.teacher_supply.clips import data_read
 from coefvq.teachers.rescaled import RescaledTeacher
 
 
@@ -88,7 +89,11 @@ def get_teacher(cfg: DictConfig, data: Any, exclude: Collection[str] = ()) -> Tr
 
 
 def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
-    """Everything that decides what the trained teacher's weights will be."""
+    """Everything that decides what the trained teacher's weights will be, and nothing else.
+
+    Privileged features count where the teacher reads them: one that does not is found again on the
+    same clips with other ones.
+    """
     trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(trainer, dict)
     kept = ("precision", "gradient_clip_val", "accumulate_grad_batches", "devices", "strategy")
@@ -107,7 +112,7 @@ def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
         "trainer": {key: trainer.get(key) for key in kept},
         "batch_size": data.batch_size,
         "seed": cfg.seed,
-        "data": data.fingerprint,
+        "data": data_read(data, teacher["inputs"]),
         "coefvq": coefvq.__version__,
     }
 
@@ -135,7 +140,7 @@ def _find_or_train(
                 "classes": list(data.task.classes),
                 "task": data.task.to_dict(),
                 "inputs": data.inputs.to_dict(),
-                "privileged": data.normalizer and data.normalizer.to_dict(),
+                "privileged": _scale(data) if cfg.teacher.inputs == "whole" else None,
             },
             overwrite=True,  # what is there is the rest of a save that was killed
         )
@@ -187,6 +192,11 @@ def teacher_objective(cfg: DictConfig, data: Any) -> Objective:
     if getattr(data, "sub_labels", ()):
         terms["sub_labels"] = SubLabelLoss()
     return Objective(terms, dict.fromkeys(terms, 1.0))
+
+
+def _scale(data: Any) -> dict[str, Any] | None:
+    normalizer: PrivilegedNormalizer | None = data.normalizer
+    return None if normalizer is None else normalizer.to_dict()
 
 
 def _own_words(cfg: DictConfig, data: Any) -> dict[str, Any]:

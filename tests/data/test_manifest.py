@@ -50,6 +50,19 @@ def test_a_moved_data_set_keeps_its_fingerprint():
     assert fingerprint_of(here, "/a") != fingerprint_of(here, "/")
 
 
+def test_the_public_fingerprint_knows_no_privileged_features():
+    public = manifest().public_fingerprint
+    assert public != manifest().fingerprint and len(public) == 32
+    same = [
+        manifest(clip(1), clip(2, privileged={"p": 2.5})),
+        manifest(log1p=("p",)),
+        manifest(privileged_names=()),
+    ]
+    assert {each.public_fingerprint for each in same} == {public}
+    assert same[-1].fingerprint == public  # where there are none, both are one
+    assert manifest(clip(1), clip(2, label=0.0)).public_fingerprint != public
+
+
 def test_a_given_fingerprint_is_kept():
     assert manifest(fingerprint="abc").fingerprint == "abc"
 

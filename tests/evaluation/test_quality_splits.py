@@ -47,7 +47,10 @@ def test_subsets_follow_the_seed_and_not_the_order():
     ("options", "words"),
     [
         ({"groups": ["a", "a"], "count": 3}, "at least two contents, got 1"),
-        ({"groups": GROUPS, "count": 0}, "at least one subset"),
+        ({"groups": GROUPS, "count": 0}, "a whole number from 1 to 10000, got 0"),
+        ({"groups": GROUPS, "count": 10_001}, "from 1 to 10000, got 10001"),
+        ({"groups": GROUPS, "count": "many"}, "from 1 to 10000, got 'many'"),
+        ({"groups": GROUPS, "count": 1.5}, "from 1 to 10000, got 1.5"),
         ({"groups": GROUPS, "count": 3, "share": 1.0}, "share between 0 and 1"),
     ],
 )

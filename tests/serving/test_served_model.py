@@ -3,10 +3,12 @@ import shutil
 
 import pytest
 import torch
+from small_lmm_vqa import moving_clips, small_lmm_vqa
 
 from coefvq.data.reader import collate
 from coefvq.serving.served_model import MODELS, load_served, model_fingerprint
 from coefvq.students.load import load_student
+from coefvq.types import InputSpec, TaskSpec
 
 
 @pytest.fixture
@@ -93,3 +95,22 @@ def test_a_folder_without_a_model_is_said(tmp_path):
 def test_a_multimodal_language_model_can_be_the_heavy_one():
     assert "ClipMLLM" in {c.__name__ for c in MODELS}
     assert "MatchLite" not in {c.__name__ for c in MODELS}
+
+
+@pytest.mark.parametrize("read_out", ["number", "level", "head"])
+def test_a_language_model_that_scores_quality_is_served_as_well(read_out, tmp_path):
+    """Whatever is read out of it: saved, loaded, and asked about clips."""
+    task = TaskSpec("quality", "regression", (), (0.0, 100.0))
+    inputs = InputSpec(
+        num_frames=2, frame_size=24, audio=False, text_fields=(), motion_frames=4, motion_size=20
+    )
+    teacher = small_lmm_vqa(read_out=read_out)
+    metadata = {"task": task.to_dict(), "inputs": inputs.to_dict()}
+    teacher.save_pretrained(tmp_path / "teacher", metadata=metadata)
+    served = load_served(tmp_path / "teacher")
+    assert served.reader().inputs == inputs
+    batch = moving_clips(3)
+    scores = served.logits(batch)
+    with torch.no_grad():
+        assert torch.equal(scores, teacher(batch).logits)
+    assert scores.shape == (3,) and scores.isfinite().all()

@@ -233,7 +233,7 @@ def test_a_teacher_may_have_an_objective_of_its_own(small, tmp_path):
     assert dict(objective.weights) == {"number": 1.0, "level": 1.0, "score": 0.03}
     assert objective.terms["level"].loss.high == 100
     # Whatever decides the weights is in the fingerprint; teachers without one keep theirs.
-    data = SimpleNamespace(batch_size=8, fingerprint="x")
+    data = SimpleNamespace(batch_size=8, fingerprint="x", public_fingerprint="x")
     assert "objective" in teacher_settings(cfg, data)["teacher"]
     plain = small("+recipe=teacher", *words, folder=tmp_path / "run")
     assert "objective" not in teacher_settings(plain, data)["teacher"]

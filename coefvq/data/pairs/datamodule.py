@@ -128,6 +128,7 @@ class PairDataModule(lightning.LightningDataModule):
         warn_of_cut_texts(clips_of(manifest.split("train")), self.inputs, self.tokenizer)
         words = self.tokenizer_name or f"trained {self.max_vocab_size}"
         self.fingerprint = reading_fingerprint(manifest, self.inputs, words)
+        self.public_fingerprint = self.fingerprint  # pairs have no privileged features
         self._reader = ClipReader(self.inputs, self.tokenizer)
         self._read_all(manifest)
         self._manifest = manifest

@@ -94,7 +94,10 @@ class Shortform:
     @property
     def fingerprint(self) -> str:
         """Hash of the recipe and its seeds; not of files, whose bytes vary with the encoder."""
-        content = [VERSION, self.task.to_dict(), CUTS, self.sizes, self.privileged]
+        return self._hash(self.privileged)
+
+    def _hash(self, privileged: Sequence[str]) -> str:
+        content: list[Any] = [VERSION, self.task.to_dict(), CUTS, self.sizes, privileged]
         content += [dataclasses.asdict(NOISE[self.label_noise])]
         content += [self.seed, self.split_seed, self.pool]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
@@ -135,7 +138,9 @@ class Shortform:
             for i in splits[name]
         ]
         log1p = tuple(name for name in LOG1P if name in self.privileged)
-        return Manifest(tuple(clips), self.task, self.privileged, log1p, self.fingerprint)
+        return Manifest(
+            tuple(clips), self.task, self.privileged, log1p, self.fingerprint, self._hash(())
+        )
 
     def _clip(
         self,
