@@ -3,6 +3,7 @@ import sys
 
 import hydra
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from coefvq import config, fit_cascade, pipeline
@@ -40,7 +41,10 @@ def test_a_run_fits_its_cascade_and_reports_it(finished_cascade):
     assert report["cascade"] == json.loads((folder / "cascade.json").read_text())
     assert {p.name for p in folder.iterdir()} == {
         "policy.json", "models.json", "cascade.json", "cascade.md", "deferral.png",
+        "calibrators.md", "calibrators.csv",
     }  # fmt: skip
+    kinds = [row["calibrator"] for row in report["cascade"]["calibrators"]]
+    assert kinds == ["none", "temperature", "affine", "isotonic"]
     # The light model of the cascade is the student of the report, the heavy one its teacher.
     for who, name in (("student", "light"), ("teacher", "heavy")):
         assert report["cascade"]["test"][name]["auroc"] == pytest.approx(
@@ -85,7 +89,10 @@ def test_words_reach_the_policy(models, tmp_path):
     assert policy.gate.name == "band" and policy.gate.options == {"low": 0.2, "high": 0.6}
     assert policy.threshold == 0 and policy.deferred == "stack"
     assert set(RULES) < set(SETTINGS)
-    assert set(SETTINGS) <= set(compose(*models))
+    # No word of the config is passed over.
+    assert set(yaml.safe_load((config.folder("conf") / "cascade/entropy.yaml").read_text())) <= set(
+        SETTINGS
+    )
 
 
 def test_a_promise_that_the_clips_cannot_keep_is_refused(models, tmp_path):

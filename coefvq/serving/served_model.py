@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,19 @@ def model_fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def reads_alike(one: ServedModel | Interface, other: ServedModel | Interface) -> bool:
+class Reads(Protocol):
+    """Whatever reads a clip: a loaded model, several, or the description of one."""
+
+    @property
+    def inputs(self) -> InputSpec:
+        """How it reads a file."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """For its text fields."""
+
+
+def reads_alike(one: Reads, other: Reads) -> bool:
     """Whether what was decoded for one model is what the other reads, too."""
     models = one, other
     # How frames were drawn in training does not matter any more.
@@ -172,6 +184,7 @@ def _class_of(folder: Path) -> Any:
 __all__ = [
     "MODELS",
     "Interface",
+    "Reads",
     "ServedModel",
     "load_served",
     "model_fingerprint",

@@ -18,8 +18,8 @@ from coefvq.serving.predict_cascade import answer_row
 from coefvq.types import Clip, TaskSpec
 
 COLUMNS = ["id", "path", "route", "reason", "probability", "prediction", "light_probability",
-           "heavy_probability", "uncertainty", "audited", "audit_probability", "seconds",
-           "problem"]  # fmt: skip
+           "heavy_probability", "heavy_prediction", "uncertainty", "audited", "audit_probability",
+           "seconds", "problem"]  # fmt: skip
 
 
 @pytest.fixture
