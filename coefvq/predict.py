@@ -142,6 +142,17 @@ def _table(words: dict[str, Any], audit: float, audit_seed: int) -> pandas.DataF
     return predict(model, clips, **words)
 
 
+def _audit_lines(cfg: DictConfig, table: pandas.DataFrame) -> list[str]:
+    """What an audit says of the cascade; the same as JSON beside the table."""
+    from coefvq.serving.watch import watch_folder
+
+    if not cfg.audit or table["route"].isna().all():
+        return []
+    watched = watch_folder(cfg.model, table)
+    watched.write(Path(cfg.out).with_suffix(".audit.json"))
+    return watched.lines()
+
+
 def listed(word: str) -> str:
     """Turn `compare=a.mp4,b.mp4` into a list, which Hydra would take for a sweep.
 
@@ -184,7 +195,7 @@ def _main(cfg: DictConfig) -> None:
         except KeyboardInterrupt:
             print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
             raise SystemExit(130) from None
-        for line in shown_lines(table):
+        for line in [*shown_lines(table), *_audit_lines(cfg, table)]:
             print(line)
         bad = int((table["problem"] != "").sum())
         print(f"{len(table)} clips in {out}" + (f", {bad} of them unreadable" if bad else ""))

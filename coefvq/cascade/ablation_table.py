@@ -53,7 +53,8 @@ class AblationTable:
                     ]
                 )
             lines += [table(header, body), ""]
-            lines += [f"{r['calibrator']}: {r['problem']}" for r in own if "problem" in r]
+            said = (f"{r['calibrator']}: {r['problem']}" for r in own if "problem" in r)
+            lines += [word for line in dict.fromkeys(said) for word in (line, "")]
         budgets = ", ".join(f"{b:.0%}" for b in sorted({r["budget"] for r in self.rows}))
         lines += [
             f"Both models are calibrated alike, on validation clips; budget {budgets}. A metric "

@@ -12,7 +12,7 @@ import torch
 from coefvq.cascade.cost import Cost
 from coefvq.data.reader import collate
 from coefvq.serving.cascade_folder import Cascade
-from coefvq.serving.light_models import Light
+from coefvq.serving.light_models import Light, light_logits
 from coefvq.serving.served_model import ServedModel, reads_alike
 from coefvq.types import Clip
 
@@ -43,7 +43,7 @@ def measure_cost(
     batches = collate(first), collate(second)
     device = next(heavy.module.parameters()).device
     return Cost(
-        light_seconds=_median(lambda: light.logits(batches[0]), turns) / len(clips),
+        light_seconds=_median(lambda: light_logits(light, batches[0], clips), turns) / len(clips),
         heavy_seconds=_median(lambda: heavy.logits(batches[1]), turns) / len(clips),
         decode_seconds=decode / len(clips),
         heavy_decode_seconds=again / len(clips),
@@ -61,7 +61,7 @@ def latencies(cascade: Cascade, clips: Sequence[Clip]) -> dict[str, dict[str, fl
     for clip in clips:
         start = time.perf_counter()
         sample = cascade.light.reader().read(clip)
-        cascade.policy.decide(cascade.light.logits(collate([sample])))
+        cascade.policy.decide(light_logits(cascade.light, collate([sample]), [clip]))
         found["kept"].append(time.perf_counter() - start)
         if not cascade.one_reading:
             sample = cascade.heavy.reader().read(clip)

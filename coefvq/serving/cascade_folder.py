@@ -133,6 +133,16 @@ def load_half(folder: str | Path, who: Literal["light", "heavy"]) -> Half:
     return Half(policy, model, other)
 
 
+def read_policy(folder: str | Path) -> tuple[Policy, TaskSpec]:
+    """Read the policy and what it answers; no model is loaded.
+
+    Raises:
+        ValueError: no cascade there, or a light model that is gone.
+    """
+    policy, lights, _ = _read(Path(folder))
+    return policy, read_interface(lights[0]).task
+
+
 def _read(folder: Path) -> tuple[Policy, tuple[Path, ...], Path]:
     """The policy, and where the light models and the heavy one are."""
     if not is_cascade(folder):
@@ -176,4 +186,12 @@ def _place(folder: Path, model: Path) -> str:
     return os.path.relpath(model, folder.absolute()) if home in model.parents else str(model)
 
 
-__all__ = ["Cascade", "Half", "is_cascade", "load_cascade", "load_half", "save_cascade"]
+__all__ = [
+    "Cascade",
+    "Half",
+    "is_cascade",
+    "load_cascade",
+    "load_half",
+    "read_policy",
+    "save_cascade",
+]

@@ -13,7 +13,7 @@ import torch
 from coefvq.cascade.policy import Policy
 from coefvq.data.reader import Sample, UnreadableClip, collate
 from coefvq.serving.cascade_folder import Cascade
-from coefvq.serving.light_models import Light
+from coefvq.serving.light_models import Light, light_logits
 from coefvq.serving.prediction_parts import unreadable
 from coefvq.types import Clip
 
@@ -117,7 +117,7 @@ def pass_light(
         seconds: that reading each took.
     """
     begin = time.perf_counter()
-    logits = light.logits(collate(samples)).numpy().astype(np.float64)
+    logits = light_logits(light, collate(samples), clips).numpy().astype(np.float64)
     decision = policy.decide(logits)
     share = (time.perf_counter() - begin) / len(samples)
     if policy.gate.several_models:

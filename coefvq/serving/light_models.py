@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 
 from coefvq.data.reader import ClipReader
-from coefvq.serving.served_model import ServedModel, load_served, reads_alike
-from coefvq.types import Batch, InputSpec, TaskSpec
+from coefvq.serving.served_model import ServedModel, decode_alike, load_served
+from coefvq.types import Batch, Clip, InputSpec, TaskSpec
 
 
 @dataclass(frozen=True)
 class LightModels:
-    """M models of one task that read a clip alike, so that it is decoded once for all.
+    """M models of one task that decode a clip alike, so that it is decoded once for all.
+
+    Their vocabularies may differ: each gets the texts in its own words.
 
     Args:
         members: two or more.
@@ -39,10 +42,10 @@ class LightModels:
                     f"{other.folder} {other.task.kind} {list(other.task.classes)}; several light "
                     "models must be of one task"
                 )
-            if not reads_alike(first, other):
+            if not decode_alike(first, other):
                 raise ValueError(
                     f"{first.folder} and {other.folder} read a clip in different ways (frames, "
-                    "sound, text fields or words); several light models must read it alike"
+                    "sound or text fields); several light models must read it alike"
                 )
 
     @property
@@ -57,7 +60,7 @@ class LightModels:
 
     @property
     def tokenizer(self) -> Any:
-        """For their text fields."""
+        """Of the first, whose words a sample from `reader` holds."""
         return self.members[0].tokenizer
 
     @property
@@ -75,12 +78,29 @@ class LightModels:
             member.to(device)
         return self
 
-    def logits(self, batch: Batch) -> Tensor:
-        """(M, B), (M, B, C) or (M, B, L) float32 on the CPU."""
-        return torch.stack([member.logits(batch) for member in self.members])
+    def logits(self, batch: Batch, clips: Sequence[Clip]) -> Tensor:
+        """(M, B), (M, B, C) or (M, B, L) float32 on the CPU.
+
+        Args:
+            batch: as `reader` read it.
+            clips: the same, for their texts.
+        """
+        return torch.stack(
+            [
+                member.logits(dataclasses.replace(batch, **member.reader().tokens(clips)._asdict()))
+                for member in self.members
+            ]
+        )
 
 
 Light = ServedModel | LightModels
+
+
+def light_logits(light: Light, batch: Batch, clips: Sequence[Clip]) -> Tensor:
+    """Logits of one light model, (B, …), or of several, (M, B, …); float32 on the CPU."""
+    if isinstance(light, LightModels):
+        return light.logits(batch, clips)
+    return light.logits(batch)
 
 
 def light_folders(light: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
@@ -109,4 +129,4 @@ def load_light(folders: Sequence[Path]) -> Light:
     return LightModels(tuple(load_served(folder) for folder in folders))
 
 
-__all__ = ["Light", "LightModels", "light_folders", "load_light"]
+__all__ = ["Light", "LightModels", "light_folders", "light_logits", "load_light"]

@@ -116,13 +116,17 @@ class Reads(Protocol):
         """For its text fields."""
 
 
-def reads_alike(one: Reads, other: Reads) -> bool:
-    """Whether what was decoded for one model is what the other reads, too."""
-    models = one, other
+def decode_alike(one: Reads, other: Reads) -> bool:
+    """Whether both want the same frames, sound and text fields of a clip."""
     # How frames were drawn in training does not matter any more.
-    inputs = [dataclasses.replace(m.inputs, train_sampling="uniform") for m in models]
-    words = [None if m.tokenizer is None else m.tokenizer.get_vocab() for m in models]
-    return inputs[0] == inputs[1] and words[0] == words[1]
+    ours, its = (dataclasses.replace(m.inputs, train_sampling="uniform") for m in (one, other))
+    return ours == its
+
+
+def reads_alike(one: Reads, other: Reads) -> bool:
+    """Whether what was read for one model is what the other reads, too: words included."""
+    words = [None if m.tokenizer is None else m.tokenizer.get_vocab() for m in (one, other)]
+    return decode_alike(one, other) and words[0] == words[1]
 
 
 def read_interface(folder: str | Path) -> Interface:
@@ -186,6 +190,7 @@ __all__ = [
     "Interface",
     "Reads",
     "ServedModel",
+    "decode_alike",
     "load_served",
     "model_fingerprint",
     "pick_device",
