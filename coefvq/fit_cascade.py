@@ -40,6 +40,8 @@ def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
     from coefvq.serving.light_models import light_folders
     from coefvq.serving.served_model import load_served, pick_device, read_interface
 
+    if missing := [name for name in ("light", "heavy") if OmegaConf.is_missing(cfg, name)]:
+        raise ValueError(f"{missing[0]} is not given; give {missing[0]}=, the folder of a model")
     light = OmegaConf.to_object(cfg.light) if OmegaConf.is_list(cfg.light) else cfg.light
     lights = light_folders(light)
     out = Path(cfg.out or lights[0].absolute().parent / "cascade")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 import pandas
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
@@ -169,6 +169,8 @@ def listed(word: str) -> str:
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="predict")
 def _main(cfg: DictConfig) -> None:
     with config.one_sentence():
+        if OmegaConf.is_missing(cfg, "model"):
+            raise ValueError("model is not given; give model=, the folder of a model or a cascade")
         words = {str(k): v for k, v in cfg.items()}
         if words.pop("query") is not None or cfg.candidate is not None:
             print(_pair_line(cfg))

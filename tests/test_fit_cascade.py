@@ -180,7 +180,7 @@ def test_several_light_models_answer_as_one(models, small, tmp_path, cascade_cli
         ]
         assert float(answer.light_logits) == pytest.approx(np.mean(z), abs=1e-5)
         z = [cascade.policy.light_calibrator([value]) for value in z]
-        assert answer.uncertainty == pytest.approx(float(disagreement(z, "binary")), abs=1e-5)
+        assert answer.uncertainty == pytest.approx(disagreement(z, "binary")[0], abs=1e-5)
         assert answer.deferred == (answer.uncertainty >= cascade.policy.threshold)
     with pytest.raises(ValueError, match=r"reads one, got 2; use gate=disagreement"):
         fit(compose(both, heavy, f"out={tmp_path / 'd'}"), said)
@@ -193,6 +193,8 @@ def test_several_light_models_answer_as_one(models, small, tmp_path, cascade_cli
 
 def test_models_that_are_not_there_are_named(models, tmp_path):
     light, heavy = models
+    with pytest.raises(ValueError, match="heavy is not given; give heavy=, the folder of a model"):
+        fit(compose(light), said)
     for words, sentence in (
         ((f"light={tmp_path / 'none'}", heavy), "none holds no model"),
         ((light, f"heavy={tmp_path}"), "holds no model"),

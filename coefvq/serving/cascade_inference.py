@@ -143,9 +143,9 @@ def check_options(batch_size: int, audit: float, on_bad_clip: str) -> None:
     Raises:
         ValueError: a share outside [0, 1], a batch of no clips, or an unknown word.
     """
-    if not 0 <= audit <= 1:
+    if not isinstance(audit, int | float) or not 0 <= audit <= 1:
         raise ValueError(f"audit is a share of clips in [0, 1], got {audit}")
-    if batch_size < 1:
+    if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if on_bad_clip not in ("skip", "error"):
         raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")

@@ -134,7 +134,7 @@ def test_every_gate_calibrator_and_rule_is_saved_and_loads_without_lightning(sav
         assert policy.light_calibrator.to_dict()["kind"] == kind, words
         assert (policy.stack is not None) == (given.get("deferred") == "stack"), words
         assert len(policy.light_fingerprint.split("+")) == 1 + policy.gate.several_models
-        assert 0 < figures["deferred"] < 1, words
+        assert 0 < figures["deferred"] <= 1, words
         assert len(figures["calibrators"]) == 4
         policies[str(folder / "policy.json")] = policy
     assert {policy.gate.name for policy in policies.values()} == set(get_args(GateName))
