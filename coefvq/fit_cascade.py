@@ -11,123 +11,81 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from coefvq import config, launch
+from coefvq.serving.fit_folder import SETTINGS, fit_and_save, fit_words
 
 Say = Callable[..., None]
 
-RULES = ("budget", "recall", "expected_recall", "threshold")
-SETTINGS = [
-    *RULES, "gate", "gate_options", "calibrator", "confidence", "deferred", "serving_prevalence",
-    "precision",
-]  # fmt: skip
-
-
-def fit_and_save(
-    folder: Path,
-    settings: DictConfig,
-    models: tuple[str | Path, str | Path],
-    val: tuple[Any, Any],
-    test: tuple[Any, Any],
-    data: Any,
-    *,
-    overwrite: bool = False,
-    device: Any = "cpu",
-) -> dict[str, Any]:
-    """Fit a policy on validation clips, write the cascade's folder, measure it on test clips.
-
-    Args:
-        folder: what becomes the cascade.
-        settings: as `conf/cascade/entropy.yaml`.
-        models: folders of the light and of the heavy model.
-        val: `Predictions` of the light and of the heavy model.
-        test: likewise.
-        data: prepared; whose clips cost is measured with.
-        overwrite: replace a cascade that is there.
-        device: that cost is measured on.
-
-    Returns:
-        `coefvq.cascade.report.cascade_figures`, with the latencies of single clips.
-
-    Raises:
-        ValueError: what the fit refuses, in one sentence.
-    """
-    from coefvq.cascade.fitting import fit_policy
-    from coefvq.cascade.report import cascade_figures, labelled
-    from coefvq.evaluation.cascade_page import write_cascade
-    from coefvq.serving.cascade_cost import latencies, measure_cost
-    from coefvq.serving.cascade_folder import load_cascade, save_cascade
-    from coefvq.serving.served_model import model_fingerprint
-
-    words: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
-    if all(words[rule] is None for rule in RULES):
-        words["budget"] = 0.1
-    policy = fit_policy(
-        *labelled(*val), task=data.task.kind, data=data.fingerprint,
-        light_fingerprint=model_fingerprint(models[0]),
-        heavy_fingerprint=model_fingerprint(models[1]), **words,
-    )  # fmt: skip
-    save_cascade(folder, policy, *models, overwrite=overwrite)
-    cascade = load_cascade(folder)
-    cascade.light.to(device)
-    cascade.heavy.to(device)
-    clips = data.whole_split("test").clips
-    cost = measure_cost(cascade, clips[:16])
-    figures = cascade_figures(policy, val, test, cost=cost, precision=words["precision"])
-    figures["latency"] = latencies(cascade, clips[:64])
-    write_cascade(folder, figures)
-    return figures
+SPLITS = ("val", "test")
 
 
 def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
-    """Score clips with two saved models and fit the cascade between them.
+    """Score clips with saved models and fit the cascade between them.
 
     Args:
-        cfg: a config of `conf/fit_cascade.yaml`.
+        cfg: a config of `conf/fit_cascade.yaml`; `light` may be a list, for `gate=disagreement`.
         say: prints what is being done.
 
     Returns:
         See `fit_and_save`.
 
     Raises:
-        ValueError: models of different tasks, or data of another one; a cascade that is there.
+        ValueError: wrong words, models of different tasks, or data of another one; a cascade that
+            is there.
     """
     import torch
 
     from coefvq import engine
     from coefvq.evaluation.collect import collect
     from coefvq.serving.cascade_folder import is_cascade
-    from coefvq.serving.served_model import load_served, pick_device
+    from coefvq.serving.light_models import light_folders
+    from coefvq.serving.served_model import load_served, pick_device, read_interface
 
-    out = Path(cfg.out or Path(cfg.light).absolute().parent / "cascade")
+    if missing := [name for name in ("light", "heavy") if OmegaConf.is_missing(cfg, name)]:
+        raise ValueError(f"{missing[0]} is not given; give {missing[0]}=, the folder of a model")
+    light = OmegaConf.to_object(cfg.light) if OmegaConf.is_list(cfg.light) else cfg.light
+    lights = light_folders(light)
+    out = Path(cfg.out or lights[0].absolute().parent / "cascade")
     if is_cascade(out) and not cfg.overwrite:
         raise ValueError(f"out={out} holds a cascade; add overwrite=true or give another out=")
     engine.quiet()
     device = torch.device(pick_device(cfg.device))
     settings = OmegaConf.masked_copy(cfg, SETTINGS)
-    answers: dict[str, list[Any]] = {"val": [], "test": []}
-    data = None
-    for who in ("light", "heavy"):
-        model = load_served(cfg[who]).to(device)
-        if data is None or data.inputs != model.inputs or data.tokenizer is not None:
-            say(f"{who:<8} {cfg[who]}: reading clips")
-            data = _data_for(cfg, model)
-        task = model.task
-        if (task.kind, task.classes) != (data.task.kind, data.task.classes):
+    folders = [*(("light", path) for path in lights), ("heavy", Path(cfg.heavy))]
+    known = [read_interface(folder) for _, folder in folders]  # all that is wrong, before minutes
+    fit_words(settings, known[0].task.kind, len(lights))
+    for (_, folder), its in zip(folders, known, strict=True):
+        if (its.task.kind, its.task.classes) != (known[0].task.kind, known[0].task.classes):
             raise ValueError(
-                f"{who}={cfg[who]} answers {task.kind} {list(task.classes)}, but the data are "
-                f"{data.task.kind} {list(data.task.classes)}; give data of the model's own task"
+                f"{folder} answers {its.task.kind} {list(its.task.classes)}, {lights[0]} "
+                f"{known[0].task.kind} {list(known[0].task.classes)}; give models of one task"
             )
-        answers["val"].append(collect(model.module, data.val_dataloader(), device=device))
-        answers["test"].append(collect(model.module, data.test_dataloader(), device=device))
+    answers: dict[str, dict[str, list[Any]]] = {w: {"light": [], "heavy": []} for w in SPLITS}
+    data = None
+    for (who, folder), its in zip(folders, known, strict=True):
+        if data is None or data.inputs != its.inputs or data.tokenizer is not None:
+            say(f"{who:<8} {folder}: reading clips")
+            data = _data_for(cfg, folder, its)
+        if (its.task.kind, its.task.classes) != (data.task.kind, data.task.classes):
+            raise ValueError(
+                f"{who}={folder} answers {its.task.kind} {list(its.task.classes)}, but the data "
+                f"are {data.task.kind} {list(data.task.classes)}; give data of the model's own task"
+            )
+        module = load_served(folder).to(device).module
+        answers["val"][who].append(collect(module, data.val_dataloader(), device=device))
+        answers["test"][who].append(collect(module, data.test_dataloader(), device=device))
     assert data is not None
+    pairs = (
+        (found["light"] if len(lights) > 1 else found["light"][0], found["heavy"][0])
+        for found in answers.values()
+    )
     figures = fit_and_save(
-        out, settings, (cfg.light, cfg.heavy), tuple(answers["val"]), tuple(answers["test"]),
-        data, overwrite=cfg.overwrite, device=device,
-    )  # fmt: skip
+        out, settings, (lights, cfg.heavy), *pairs, data, overwrite=cfg.overwrite, device=device
+    )
     say(f"cascade  {out}")
     return figures
 
 
-def _data_for(cfg: DictConfig, model: Any) -> Any:
+def _data_for(cfg: DictConfig, folder: Path, model: Any) -> Any:
     """The data of the config, read as the model reads a clip."""
     from coefvq.prepare import prepared_data
 
@@ -136,12 +94,12 @@ def _data_for(cfg: DictConfig, model: Any) -> Any:
         name = "text" if key == "text_fields" else key
         if name in cfg.data:
             cfg.data[name] = list(value) if isinstance(value, tuple) else value
-    data = prepared_data(cfg, model.folder)
+    data = prepared_data(cfg, folder)
     if data.inputs != model.inputs:
         ours, its = dataclasses.asdict(data.inputs), dataclasses.asdict(model.inputs)
         differ = [f"{k} {its[k]!r} (data: {ours[k]!r})" for k in its if its[k] != ours[k]]
         raise ValueError(
-            f"{model.folder} reads clips with {', '.join(differ)}, which these data do not offer; "
+            f"{folder} reads clips with {', '.join(differ)}, which these data do not offer; "
             "use data=manifest"
         )
     return data

@@ -24,12 +24,12 @@ from coefvq.evaluation.cascade_page import cascade_table
 from coefvq.evaluation.collect import Predictions
 from coefvq.evaluation.plots import write_plots
 from coefvq.evaluation.report import terminal_table, versions, write_report
-from coefvq.fit_cascade import fit_and_save
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
 from coefvq.schedules import read_schedules
 from coefvq.scoring import score, undefined_notes_of
+from coefvq.serving.fit_folder import fit_and_save
 from coefvq.student_start import start_student
 from coefvq.teacher_supply.memory import estimate_memory
 from coefvq.teacher_supply.opening import open_teacher

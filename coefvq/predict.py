@@ -149,6 +149,17 @@ def _say_colours(paths: Iterable[str | Path]) -> None:
         print(note, file=sys.stderr)
 
 
+def _audit_lines(cfg: DictConfig, table: pandas.DataFrame) -> list[str]:
+    """What an audit says of the cascade; the same as JSON beside the table."""
+    from coefvq.serving.watch import watch_folder
+
+    if not cfg.audit or table["route"].isna().all():
+        return []
+    watched = watch_folder(cfg.model, table)
+    watched.write(Path(cfg.out).with_suffix(".audit.json"))
+    return watched.lines()
+
+
 def listed(word: str) -> str:
     """Turn `compare=a.mp4,b.mp4` into a list, which Hydra would take for a sweep.
 
@@ -192,7 +203,7 @@ def _main(cfg: DictConfig) -> None:
         except KeyboardInterrupt:
             print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
             raise SystemExit(130) from None
-        for line in shown_lines(table):
+        for line in [*shown_lines(table), *_audit_lines(cfg, table)]:
             print(line)
         _say_colours(table["path"][table["problem"] == ""])
         bad = int((table["problem"] != "").sum())

@@ -2,14 +2,19 @@ import json
 import sys
 
 import hydra
+import numpy as np
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from coefvq import config, fit_cascade, pipeline
+from coefvq.cascade.gates import disagreement
 from coefvq.cascade.policy import Policy
-from coefvq.fit_cascade import RULES, SETTINGS
+from coefvq.data import reader
 from coefvq.fit_cascade import fit_cascade as fit
 from coefvq.serving.cascade_folder import load_cascade
+from coefvq.serving.cascade_inference import answer_clips
+from coefvq.serving.fit_folder import RULES, SETTINGS
 
 DATA = ("data.labelled=24", "data.unlabelled=4", "data.val=16", "data.test=16", "device=cpu")
 
@@ -40,7 +45,10 @@ def test_a_run_fits_its_cascade_and_reports_it(finished_cascade):
     assert report["cascade"] == json.loads((folder / "cascade.json").read_text())
     assert {p.name for p in folder.iterdir()} == {
         "policy.json", "models.json", "cascade.json", "cascade.md", "deferral.png",
+        "calibrators.md", "calibrators.csv",
     }  # fmt: skip
+    kinds = [row["calibrator"] for row in report["cascade"]["calibrators"]]
+    assert kinds == ["none", "temperature", "affine", "isotonic"]
     # The light model of the cascade is the student of the report, the heavy one its teacher.
     for who, name in (("student", "light"), ("teacher", "heavy")):
         assert report["cascade"]["test"][name]["auroc"] == pytest.approx(
@@ -85,7 +93,10 @@ def test_words_reach_the_policy(models, tmp_path):
     assert policy.gate.name == "band" and policy.gate.options == {"low": 0.2, "high": 0.6}
     assert policy.threshold == 0 and policy.deferred == "stack"
     assert set(RULES) < set(SETTINGS)
-    assert set(SETTINGS) <= set(compose(*models))
+    # No word of the config is passed over.
+    assert set(yaml.safe_load((config.folder("conf") / "cascade/entropy.yaml").read_text())) <= set(
+        SETTINGS
+    )
 
 
 def test_a_promise_that_the_clips_cannot_keep_is_refused(models, tmp_path):
@@ -149,3 +160,46 @@ def test_from_the_command_line(models, tmp_path, monkeypatch, capsys):
         call(*models, *DATA, "out=mine")
     assert caught.value.code == 2
     assert "out=mine holds a cascade" in capsys.readouterr().err
+
+
+def test_several_light_models_answer_as_one(models, small, tmp_path, cascade_clips):
+    pipeline.run(small("+recipe=supervised", "seed=2", folder=tmp_path / "run"), show=False)
+    light, heavy = models
+    other = tmp_path / "run" / "student"
+    both = f"light=[{light.partition('=')[2]},{other}]"
+    figures = fit(compose(both, heavy, "gate=disagreement", f"out={tmp_path / 'c'}"), said)
+    cascade = load_cascade(tmp_path / "c")
+    assert [m.folder for m in cascade.light.members][1] == other
+    assert cascade.policy.light_fingerprint == cascade.light.fingerprint
+    assert figures["gate"]["name"] == "disagreement"
+    asked = list(answer_clips(cascade, cascade_clips, batch_size=5))
+    for answer in asked:
+        z = [
+            float(m.logits(reader.collate([m.reader().read(answer.clip)])))
+            for m in cascade.light.members
+        ]
+        assert float(answer.light_logits) == pytest.approx(np.mean(z), abs=1e-5)
+        z = [cascade.policy.light_calibrator([value]) for value in z]
+        assert answer.uncertainty == pytest.approx(disagreement(z, "binary")[0], abs=1e-5)
+        assert answer.deferred == (answer.uncertainty >= cascade.policy.threshold)
+    with pytest.raises(ValueError, match=r"reads one, got 2; use gate=disagreement"):
+        fit(compose(both, heavy, f"out={tmp_path / 'd'}"), said)
+    places = json.loads((tmp_path / "c" / "models.json").read_text())
+    turned = places | {"light": places["light"][::-1]}
+    (tmp_path / "c" / "models.json").write_text(json.dumps(turned))
+    with pytest.raises(ValueError, match="fitted for the light model"):
+        load_cascade(tmp_path / "c")
+
+
+def test_models_that_are_not_there_are_named(models, tmp_path):
+    light, heavy = models
+    with pytest.raises(ValueError, match="heavy is not given; give heavy=, the folder of a model"):
+        fit(compose(light), said)
+    for words, sentence in (
+        ((f"light={tmp_path / 'none'}", heavy), "none holds no model"),
+        ((light, f"heavy={tmp_path}"), "holds no model"),
+        ((f"light=[{light.partition('=')[2]},{light.partition('=')[2]}]", heavy), "twice"),
+        (("light=[]", heavy), "light names no model"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            fit(compose(*words, f"out={tmp_path / 'c'}"), said)

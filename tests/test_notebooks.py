@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,6 +99,31 @@ def test_the_cells_run(path):
     wanted, check, *change = CHECKS.get(path.stem, ("", lambda nothing: None))
     assert not change or change[0] in path.read_text(encoding="utf-8")
     check(run(path, wanted, *change))
+
+
+def test_the_operating_point_of_any_two_models(tmp_path):
+    """A CSV of probabilities and labels from elsewhere, with a column that nobody asked for."""
+    draw = np.random.default_rng(0)
+    label = (draw.random(4000) < 0.1).astype(int)
+    shared = draw.normal(size=4000)
+    light = 1.5 * label - 1 + shared + 0.6 * draw.normal(size=4000)
+    heavy = 4 * label - 2 + 0.5 * shared + 0.8 * draw.normal(size=4000)
+    own = {"id": range(4000), "heavy": 1 / (1 + np.exp(-heavy)), "label": label}
+    table = pandas.DataFrame(own | {"light": 1 / (1 + np.exp(-light))})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    path = ROOT / "notebooks" / "choosing_an_operating_point.ipynb"
+    found = run(path, "findings", "FILE = None", f"FILE = {str(tmp_path / 'own.csv')!r}")
+    recall = {kind: row["recall at 80 % precision"] for kind, row in found["calibration"].items()}
+    assert recall["affine"] > recall["none"]
+    assert [row["budget"] for row in found["curve"]][::7] == [0.0, 1.0]
+    kept = {name: row["kept of the heavy model's finds"] for name, row in found["rules"].items()}
+    assert kept["recall 90 %, promised"] >= kept["recall 90 %, on average"] > kept["budget 10 %"]
+    assert found["below"]["promised"] < 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
+    assert "needs at least 149 calibration positives" in found["refusal"] and found["same"]
+
+    table.rename(columns={"label": "truth"}).to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(AssertionError, match="has no column label; rename yours"):
+        run(path, "findings", "FILE = None", f"FILE = {str(tmp_path / 'own.csv')!r}")
 
 
 @pytest.mark.slow

@@ -78,14 +78,7 @@ def fit_calibrator(
             non-finite logits.
     """
     z = check_logits(logits, task)
-    if kind not in get_args(Kind):
-        raise ValueError(f"calibrator must be one of {', '.join(get_args(Kind))}, got {kind!r}")
-    allowed = {"affine": False, "isotonic": False, "vector": True, "matrix": True}
-    if kind in allowed and allowed[kind] != (task == "multiclass"):
-        raise ValueError(
-            f"calibrator {kind!r} is not for a {task} task; use "
-            f"{'vector, matrix' if task == 'multiclass' else 'affine, isotonic'} or temperature"
-        )
+    check_kind(kind, task)
     if kind == "none":
         return no_calibration()
     if kind == "prior_shift":
@@ -117,6 +110,22 @@ def fit_calibrator(
         return made
     target = log_prior(task, serving_prevalence, "serving_prevalence")
     return made.shifted((target - log_prior(task, prevalence(y, weight, task, z))).tolist())
+
+
+def check_kind(kind: str, task: str) -> None:
+    """Refuse an unknown kind of calibrator, or one of another task.
+
+    Raises:
+        ValueError: see above.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"calibrator must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    allowed = {"affine": False, "isotonic": False, "vector": True, "matrix": True}
+    if kind in allowed and allowed[kind] != (task == "multiclass"):
+        raise ValueError(
+            f"calibrator {kind!r} is not for a {task} task; use "
+            f"{'vector, matrix' if task == 'multiclass' else 'affine, isotonic'} or temperature"
+        )
 
 
 def prevalence(labels: Whole, weight: Array, task: str, logits: Array) -> Array:

@@ -81,6 +81,8 @@ class Matrix:
         width = len(self.bias)
         if len(self.weights) != width or any(len(row) != width for row in self.weights):
             raise ValueError(f"matrix scaling needs {width} rows of {width} weights")
+        if not np.isfinite([*self.bias, *(v for row in self.weights for v in row)]).all():
+            raise ValueError("matrix scaling needs finite weights and biases")
 
     def __call__(self, logits: Values) -> Array:
         """Calibrated (N, C) logits.
@@ -131,9 +133,10 @@ class Isotonic:
             rows = tuple(tuple(float(v) for v in row) for row in getattr(self, name))
             object.__setattr__(self, name, rows)
         for x, y in zip(self.knots, self.values, strict=True):
-            if not x or len(x) != len(y) or (np.diff(x) <= 0).any() or (np.diff(y) < 0).any():
+            rising = len(x) == len(y) > 0 and (np.diff(x) > 0).all() and (np.diff(y) >= 0).all()
+            if not rising or not np.isfinite([*x, *y]).all():
                 raise ValueError(
-                    "an isotonic curve needs knots that rise and values that don't fall"
+                    "an isotonic curve needs finite knots that rise and values that don't fall"
                 )
 
     def __call__(self, logits: Values) -> Array:

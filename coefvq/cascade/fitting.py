@@ -15,14 +15,14 @@ from coefvq.cascade.arrays import (
     Values,
     Whole,
     as_array,
-    check_share,
-    check_task,
     probabilities,
 )
 from coefvq.cascade.calibrate import Kind, fit_calibrator
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.decision_cut import DecisionThreshold, answer_figures, best_cut, decide
 from coefvq.cascade.fit_stack import fit_stack
+from coefvq.cascade.fit_words import check_prices, check_rule
+from coefvq.cascade.joint import recall_and_false_alarms
 from coefvq.cascade.learned_gate import fit_learned_gate
 from coefvq.cascade.policy import Deferred, Policy
 from coefvq.cascade.recall import RecallOf, by_expected_recall, by_recall, critical_values
@@ -42,6 +42,7 @@ def fit_policy(
     confidence: float = 0.95,
     expected_recall: float | None = None,
     recall_of: RecallOf = "system",
+    false_alarms: float | None = None,
     cost: Cost | None = None,
     miss_price: float = 0.0,
     false_alarm_price: float = 0.0,
@@ -87,6 +88,9 @@ def fit_policy(
         confidence: of that promise, in (0, 1).
         expected_recall: in (0, 1).
         recall_of: `"system"`, `"heavy"` or `"gate"`.
+        false_alarms: in (0, 1), with `recall`: at most this share of negatives is answered yes, and
+            the confidence is that of both promises together; chooses the decision threshold, too
+            (see `coefvq.cascade.joint`; needs MAPIE).
         cost: seconds per clip.
         miss_price: of one missed positive (multiclass: one wrong answer), in the unit of `cost`.
         false_alarm_price: of one negative answered yes, likewise.
@@ -115,11 +119,14 @@ def fit_policy(
         ValueError: none or several rules; inputs that don't belong together; what a rule, a
             calibrator or a gate refuses.
     """
-    rule = _one_rule(
-        task, precision, decision_threshold, deferred,
-        budget=budget, recall=recall, expected_recall=expected_recall, cost=cost,
-        threshold=threshold,
+    rule = check_rule(
+        task, {"budget": budget, "recall": recall, "expected_recall": expected_recall, "cost": cost,
+               "threshold": threshold},
+        confidence=confidence, recall_of=recall_of, false_alarms=false_alarms, precision=precision,
+        decision_threshold=decision_threshold,
     )  # fmt: skip
+    if deferred not in ("replace", "stack"):
+        raise ValueError(f"deferred must be replace or stack, got {deferred!r}")
     clips = scored_clips(
         light_logits, heavy_logits, labels, task=task, several_models=gate == "disagreement",
         label_mask=label_mask, sample_weight=sample_weight, serving_prevalence=serving_prevalence,
@@ -154,7 +161,7 @@ def fit_policy(
 
     cut = decision_threshold
     chosen = cut is not None or task == "multiclass" or clips.labels is None
-    if not chosen and rule not in ("budget", "threshold"):
+    if not chosen and rule not in ("budget", "threshold") and false_alarms is None:
         cut = _cut(clips, answer, fit, precision)
         chosen = True
     says = decide(light, task, cut), decide(answer, task, cut)
@@ -171,6 +178,17 @@ def fit_policy(
         tau = by_cost(u[judge], kept, asked, cost, sample_weight=clips.weight[judge])
         details |= {"cost": cost.to_dict(), "miss_price": miss_price,
                     "false_alarm_price": false_alarm_price}  # fmt: skip
+    elif false_alarms is not None:
+        assert recall is not None
+        everyone = clips.truth(np.ones_like(judge))
+        pair = recall_and_false_alarms(
+            u, light, answer, everyone, fit, judge, recall=recall, false_alarms=false_alarms,
+            confidence=confidence,
+        )  # fmt: skip
+        tau, cut, chosen = pair.threshold, pair.decision_threshold, True
+        details |= {"level": recall, "false_alarms": false_alarms, "confidence": confidence,
+                    "candidates": pair.candidates, "accepted": pair.accepted,
+                    "seed": seed}  # fmt: skip
     else:
         there = judge & (clips.truth(np.ones_like(judge)) == 1)
         critical = critical_values(u[there], *(a[there] == 1 for a in says), of=recall_of)
@@ -201,29 +219,6 @@ def fit_policy(
     )  # fmt: skip
 
 
-def _one_rule(
-    task: str, precision: float | None, cut: DecisionThreshold, deferred: str, **rules: object
-) -> str:
-    given = [name for name, value in rules.items() if value is not None]
-    if len(given) != 1:
-        raise ValueError(
-            f"give exactly one of {', '.join(rules)}, got {' and '.join(given) or 'none'}"
-        )
-    check_task(task)
-    if task != "binary" and (given[0] in ("recall", "expected_recall") or precision is not None):
-        raise ValueError(
-            f"recall and precision need one question with a yes, got a {task} task; use budget or "
-            "cost, or fit one policy per label"
-        )
-    if precision is not None:
-        check_share("precision", precision, ends=False)
-        if cut is not None:
-            raise ValueError("give precision or decision_threshold, not both: each sets the other")
-    if deferred not in ("replace", "stack"):
-        raise ValueError(f"deferred must be replace or stack, got {deferred!r}")
-    return given[0]
-
-
 def _cut(
     clips: ScoredClips, final: Array, rows: Flags, precision: float | None
 ) -> DecisionThreshold:
@@ -238,9 +233,7 @@ def _cut(
 
 def _loss(answers: Whole, truth: Whole, task: str, miss: float, false_alarm: float) -> Array:
     """Price of each clip's answer; labels of a multilabel clip add up."""
-    for name, price in (("miss_price", miss), ("false_alarm_price", false_alarm)):
-        if not (isinstance(price, int | float) and 0 <= price < math.inf):
-            raise ValueError(f"{name} must be a finite number of at least 0, got {price!r}")
+    check_prices(miss_price=miss, false_alarm_price=false_alarm)
     if task == "multiclass":
         return np.asarray(miss * (answers != truth))
     price = miss * ((truth == 1) & (answers == 0)) + false_alarm * ((truth == 0) & (answers == 1))

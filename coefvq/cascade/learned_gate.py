@@ -55,6 +55,9 @@ class LearnedGate:
                 f"a learned gate has as many centres as spreads and weights, got "
                 f"{len(self.centre)}, {len(self.spread)} and {len(self.weights)}"
             )
+        numbers = [*self.centre, *self.spread, *self.weights, self.bias]
+        if not np.isfinite(numbers).all() or not all(v > 0 for v in self.spread):
+            raise ValueError("a learned gate holds finite numbers, and spreads above 0")
 
     def __call__(self, logits: Values) -> Array:
         """Predict (N,) gains in [−1, 1] or a little beyond; higher = better deferred.

@@ -214,12 +214,14 @@ class Policy:
                 parts[who] = calibrator_from_dict(parts[who])
             stack = parts["stack"]
             parts["stack"] = None if stack is None else Stack.from_dict(stack)
-            return cls(**parts)
-        except (KeyError, TypeError) as error:
+            made = cls(**parts)
+            made._try()
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise ValueError(
-                f"the policy is damaged or incomplete ({type(error).__name__}: {error}); fit it "
-                "again"
+                f"the policy is damaged or incomplete ({reason}); fit it again"
             ) from None
+        return made
 
     def save(self, path: str | Path) -> None:
         """Write one JSON; a reader sees the old or the new file, never half of one."""
@@ -241,6 +243,18 @@ class Policy:
         if not isinstance(values, dict):
             raise ValueError(f"{path} is no policy: expected a JSON object")
         return cls.from_dict(values)
+
+    def _try(self) -> None:
+        """Answer one made-up clip: what was edited by hand fails here and not in service."""
+        if isinstance(self.outputs, bool) or not isinstance(self.outputs, int) or self.outputs < 1:
+            raise ValueError(f"outputs is a whole number of at least 1, got {self.outputs!r}")
+        clip = np.zeros((1,) if self.task == "binary" else (1, self.outputs))
+        light = np.stack([clip, clip]) if self.gate.several_models else clip
+        found = self.decide(light)
+        final = self.combine(light, clip, [True])
+        self.answers(final)
+        if np.isnan(found.uncertainty).any():
+            raise ValueError("the gate's uncertainty of a clip is NaN")
 
     def _checked(self, logits: Values, whose: str) -> Array:
         width = None if self.task == "binary" else self.outputs

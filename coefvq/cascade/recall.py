@@ -179,6 +179,7 @@ def _floor(c: Array, k: int, recall: float) -> RecallFloor:
         raise ValueError(
             f"a recall of {recall:g} is out of reach: {lost} of {len(c)} calibration positives are "
             f"answered no even when deferred, and at most {k - 1} may be; lower the decision "
-            "threshold, or ask for the recall of='heavy' or of='gate'"
+            "threshold, or ask for the recall of the heavy model's finds or of the gate alone "
+            "(recall_of=heavy, recall_of=gate)"
         )
     return RecallFloor(threshold, len(c), k - 1, int((c < threshold).sum()))

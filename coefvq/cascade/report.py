@@ -15,33 +15,44 @@ from coefvq.cascade.policy import Policy
 from coefvq.cascade.thresholds import by_budget
 from coefvq.evaluation.collect import Predictions
 
+Light = Predictions | Sequence[Predictions]
+"""What one light model said, or each of several."""
 
-def labelled(light: Predictions, heavy: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+
+def labelled(light: Light, heavy: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of both models and the labels of the clips that have one, float64.
+
+    Args:
+        light: of several light models the logits are (M, N, …).
+        heavy: of the same clips.
 
     Raises:
         ValueError: the two did not answer about the same clips in the same order, or none of them
             has a label.
     """
-    if light.ids != heavy.ids:
-        raise ValueError(
-            f"the light model answered {len(light.ids)} clips, the heavy one {len(heavy.ids)}, or "
-            "in another order; score the same clips with both"
-        )
-    if light.labels is None or light.label_mask is None or not bool(light.label_mask.any()):
+    members = [light] if isinstance(light, Predictions) else list(light)
+    for one in members:
+        if one.ids != heavy.ids:
+            raise ValueError(
+                f"the light model answered {len(one.ids)} clips, the heavy one {len(heavy.ids)}, "
+                "or in another order; score the same clips with both"
+            )
+    first = members[0]
+    if first.labels is None or first.label_mask is None or not bool(first.label_mask.any()):
         raise ValueError("no clip has a label; a cascade is judged on labelled clips")
-    rows = light.label_mask.numpy()
+    rows = first.label_mask.numpy()
+    logits = [one.logits.numpy().astype(np.float64)[rows] for one in members]
     return (
-        light.logits.numpy().astype(np.float64)[rows],
+        logits[0] if isinstance(light, Predictions) else np.stack(logits),
         heavy.logits.numpy().astype(np.float64)[rows],
-        light.labels.numpy()[rows],
+        first.labels.numpy()[rows],
     )
 
 
 def cascade_figures(
     policy: Policy,
-    val: tuple[Predictions, Predictions],
-    test: tuple[Predictions, Predictions],
+    val: tuple[Light, Predictions],
+    test: tuple[Light, Predictions],
     *,
     budgets: Sequence[float] = BUDGETS,
     cost: Cost | None = None,
@@ -53,7 +64,7 @@ def cascade_figures(
 
     Args:
         policy: fitted on `val`.
-        val: predictions of the light and of the heavy model.
+        val: predictions of the light model (or of each of several) and of the heavy one.
         test: likewise, of the clips that the figures are about.
         budgets: shares of traffic for the curve.
         cost: measured seconds.
@@ -70,7 +81,7 @@ def cascade_figures(
     v_light, v_heavy, v_labels = labelled(*val)
     light, heavy, labels = labelled(*test)
     routes = policy.decide(light).routes
-    everything = np.ones(len(light), bool)
+    everything = np.ones(len(labels), bool)
     scores = {
         "light": policy.light_scores(light),
         "heavy": policy.combine(light, heavy, everything),
@@ -81,7 +92,7 @@ def cascade_figures(
     if task == "binary":
         v_scores = (
             policy.light_scores(v_light),
-            policy.combine(v_light, v_heavy, np.ones(len(v_light), bool)),
+            policy.combine(v_light, v_heavy, np.ones(len(v_labels), bool)),
         )
         v_u = policy.decide(v_light).uncertainty
         cuts = []

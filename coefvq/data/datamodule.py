@@ -23,6 +23,7 @@ from coefvq.data.loader import EpochLoader, make_loader
 from coefvq.data.loading import ClipDataset, EpochShuffle
 from coefvq.data.manifest import ClipSource, Manifest
 from coefvq.data.media import BadClip
+from coefvq.data.options import at_least_one, one_of
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import ClipReader
 from coefvq.data.sampling import EVAL_POLICIES
@@ -78,12 +79,10 @@ class ClipDataModule(lightning.LightningDataModule):
         seed: int = 1,
     ) -> None:
         super().__init__()
-        _one_of("train_on", train_on, ("all", "labelled"))
-        _one_of("on_bad_clip", on_bad_clip, ("error", "skip"))
-        if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
-            raise ValueError(
-                f"batch_size and eval_batch_size are from 1, got {batch_size} and {eval_batch_size}"
-            )
+        one_of("train_on", train_on, ("all", "labelled"))
+        one_of("on_bad_clip", on_bad_clip, ("error", "skip"))
+        at_least_one(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        at_least_one(num_frames=inputs.num_frames, frame_size=inputs.frame_size)
         check_share(student_labels)
         ClipReader(inputs)  # refuses unknown frame policies
         self.source, self.inputs = source, inputs
@@ -291,11 +290,6 @@ class ClipDataModule(lightning.LightningDataModule):
             labelled_per_batch=labelled_per_batch,
         )
         return make_loader(dataset, self.batch_size, self.num_workers, sampler)
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(allowed)}")
 
 
 __all__ = ["ClipDataModule"]

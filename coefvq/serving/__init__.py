@@ -4,7 +4,9 @@ served_model       a saved model with everything that serving it needs
 score_columns      from logits to the columns of a table of scores
 prediction_parts   rows of a long prediction, kept until all are there
 predict_pair       one pair of files; predict_compare, the quality of two files
-cascade_folder     a cascade as a folder; cascade_inference runs it, cascade_cost measures it
+light_models       several light models as one
+cascade_folder     a cascade as a folder; fit_folder makes one, cascade_inference runs it,
+                   cascade_cost measures it
 predict_cascade    a cascade over many clips, streamed to Parquet
 uploads            what a request may hold, and how it is read
 sides              the light and the heavy half of a cascade, each for a process of its own

@@ -12,14 +12,19 @@ import torch
 from coefvq.cascade.cost import Cost
 from coefvq.data.reader import collate
 from coefvq.serving.cascade_folder import Cascade
+from coefvq.serving.light_models import Light, light_logits
+from coefvq.serving.served_model import ServedModel, reads_alike
 from coefvq.types import Clip
 
 
-def measure_cost(cascade: Cascade, clips: Sequence[Clip], *, turns: int = 5) -> Cost:
+def measure_cost(
+    light: Light, heavy: ServedModel, clips: Sequence[Clip], *, turns: int = 5
+) -> Cost:
     """Time decoding and both models on real files; the median of several turns, in one process.
 
     Args:
-        cascade: both models, on the device that will serve.
+        light: on the device that will serve; of several light models the time is that of all.
+        heavy: likewise.
         clips: a batch of them; each model is timed on all at once, after one turn that is not
             counted.
         turns: at least 1.
@@ -29,17 +34,16 @@ def measure_cost(cascade: Cascade, clips: Sequence[Clip], *, turns: int = 5) -> 
     """
     if not clips:
         raise ValueError("there is no clip to measure the cost with; give at least one")
-    light, heavy = cascade.light, cascade.heavy
     first = [light.reader().read(clip) for clip in clips]
     decode = _median(lambda: [light.reader().read(clip) for clip in clips], turns)
     second, again = first, 0.0
-    if not cascade.one_reading:
+    if not reads_alike(light, heavy):
         second = [heavy.reader().read(clip) for clip in clips]
         again = _median(lambda: [heavy.reader().read(clip) for clip in clips], turns)
     batches = collate(first), collate(second)
     device = next(heavy.module.parameters()).device
     return Cost(
-        light_seconds=_median(lambda: light.logits(batches[0]), turns) / len(clips),
+        light_seconds=_median(lambda: light_logits(light, batches[0], clips), turns) / len(clips),
         heavy_seconds=_median(lambda: heavy.logits(batches[1]), turns) / len(clips),
         decode_seconds=decode / len(clips),
         heavy_decode_seconds=again / len(clips),
@@ -57,7 +61,7 @@ def latencies(cascade: Cascade, clips: Sequence[Clip]) -> dict[str, dict[str, fl
     for clip in clips:
         start = time.perf_counter()
         sample = cascade.light.reader().read(clip)
-        cascade.policy.decide(cascade.light.logits(collate([sample])))
+        cascade.policy.decide(light_logits(cascade.light, collate([sample]), [clip]))
         found["kept"].append(time.perf_counter() - start)
         if not cascade.one_reading:
             sample = cascade.heavy.reader().read(clip)

@@ -1,19 +1,22 @@
 """A cascade as a folder: the policy, and where its two models are.
 
 policy.json   gate, calibrators, thresholds, fingerprints of both models
-models.json   {"light": folder, "heavy": folder}, relative to this folder where they can be
+models.json   {"light": folder, "heavy": folder}, relative to this folder where they can be; several
+              light models are a list of folders
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from coefvq.cascade.policy import Policy
 from coefvq.files import write_json
+from coefvq.serving.light_models import Light, light_folders, load_light
 from coefvq.serving.served_model import (
     Interface,
     ServedModel,
@@ -28,9 +31,9 @@ POLICY, MODELS = "policy.json", "models.json"
 
 @dataclass(frozen=True)
 class Cascade:
-    """A light model, a heavy model, and the policy between them; fingerprints agree."""
+    """A light model (or several), a heavy one, and the policy between; fingerprints agree."""
 
-    light: ServedModel
+    light: Light
     heavy: ServedModel
     policy: Policy
 
@@ -46,12 +49,12 @@ class Half:
 
     Args:
         policy: fitted for it.
-        model: the light or the heavy one.
+        model: the light (one or several) or the heavy one.
         other: what is known of the other one, which is not loaded.
     """
 
     policy: Policy
-    model: ServedModel
+    model: Light
     other: Interface
 
 
@@ -61,14 +64,19 @@ def is_cascade(folder: str | Path) -> bool:
 
 
 def save_cascade(
-    folder: str | Path, policy: Policy, light: str | Path, heavy: str | Path, *, overwrite=False
+    folder: str | Path,
+    policy: Policy,
+    light: str | Path | Sequence[str | Path],
+    heavy: str | Path,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write a policy and where its models are; the models stay where they are.
 
     Args:
         folder: made if missing.
         policy: fitted for these two models.
-        light: folder of the light model.
+        light: folder of the light model, or folders of several.
         heavy: folder of the heavy model.
         overwrite: replace a cascade that is there.
 
@@ -79,7 +87,11 @@ def save_cascade(
     if is_cascade(folder) and not overwrite:
         raise ValueError(f"{folder} already holds a cascade; give another out= or overwrite=true")
     folder.mkdir(parents=True, exist_ok=True)
-    places = {"light": _place(folder, Path(light)), "heavy": _place(folder, Path(heavy))}
+    lights = [_place(folder, path) for path in light_folders(light)]
+    places = {
+        "light": lights[0] if len(lights) == 1 else lights,
+        "heavy": _place(folder, Path(heavy)),
+    }
     write_json(folder / MODELS, places)
     policy.save(folder / POLICY)  # last: where it is, the cascade is whole
     return folder
@@ -92,8 +104,8 @@ def load_cascade(folder: str | Path) -> Cascade:
         ValueError: no cascade there, a model that is gone or was changed, or models of different
             tasks.
     """
-    policy, paths = _read(Path(folder))
-    light, heavy = load_served(paths["light"]), load_served(paths["heavy"])
+    policy, lights, heavy_path = _read(Path(folder))
+    light, heavy = load_light(lights), load_served(heavy_path)
     _check_tasks(light.task, heavy.task)
     policy.check_models(light.fingerprint, heavy.fingerprint)
     return Cascade(light, heavy, policy)
@@ -110,9 +122,9 @@ def load_half(folder: str | Path, who: Literal["light", "heavy"]) -> Half:
         ValueError: as `load_cascade`; whether the other model was changed is for its own half to
             find.
     """
-    policy, paths = _read(Path(folder))
-    model = load_served(paths[who])
-    other = read_interface(paths["heavy" if who == "light" else "light"])
+    policy, lights, heavy = _read(Path(folder))
+    model: Light = load_light(lights) if who == "light" else load_served(heavy)
+    other = read_interface(heavy if who == "light" else lights[0])
     tasks = (model.task, other.task)
     _check_tasks(*(tasks if who == "light" else reversed(tasks)))
     prints = {"light": policy.light_fingerprint, "heavy": policy.heavy_fingerprint}
@@ -121,8 +133,18 @@ def load_half(folder: str | Path, who: Literal["light", "heavy"]) -> Half:
     return Half(policy, model, other)
 
 
-def _read(folder: Path) -> tuple[Policy, dict[str, Path]]:
-    """The policy, and where both models are."""
+def read_policy(folder: str | Path) -> tuple[Policy, TaskSpec]:
+    """Read the policy and what it answers; no model is loaded.
+
+    Raises:
+        ValueError: no cascade there, or a light model that is gone.
+    """
+    policy, lights, _ = _read(Path(folder))
+    return policy, read_interface(lights[0]).task
+
+
+def _read(folder: Path) -> tuple[Policy, tuple[Path, ...], Path]:
+    """The policy, and where the light models and the heavy one are."""
     if not is_cascade(folder):
         raise ValueError(
             f"{folder} holds no cascade (no {POLICY}); give the cascade folder of a run or of "
@@ -131,19 +153,23 @@ def _read(folder: Path) -> tuple[Policy, dict[str, Path]]:
     policy = Policy.load(folder / POLICY)
     try:
         places = json.loads((folder / MODELS).read_text(encoding="utf-8"))
-        paths = {who: (folder / places[who]).resolve() for who in ("light", "heavy")}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        lights, heavy = (
+            tuple((folder / place).resolve() for place in light_folders(places[who]))
+            for who in ("light", "heavy")
+        )
+        (heavy_path,) = heavy
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / MODELS} does not name both models ({error}); expected "
             '{"light": folder, "heavy": folder}'
         ) from None
-    for who, path in paths.items():
+    for who, path in [*(("light", path) for path in lights), ("heavy", heavy_path)]:
         if not path.is_dir():
             raise ValueError(
                 f"the {who} model of {folder} is not at {path}; write its new place into "
                 f"{folder / MODELS}"
             )
-    return policy, paths
+    return policy, lights, heavy_path
 
 
 def _check_tasks(light: TaskSpec, heavy: TaskSpec) -> None:
@@ -160,4 +186,12 @@ def _place(folder: Path, model: Path) -> str:
     return os.path.relpath(model, folder.absolute()) if home in model.parents else str(model)
 
 
-__all__ = ["Cascade", "Half", "is_cascade", "load_cascade", "load_half", "save_cascade"]
+__all__ = [
+    "Cascade",
+    "Half",
+    "is_cascade",
+    "load_cascade",
+    "load_half",
+    "read_policy",
+    "save_cascade",
+]

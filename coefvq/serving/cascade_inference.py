@@ -13,8 +13,8 @@ import torch
 from coefvq.cascade.policy import Policy
 from coefvq.data.reader import Sample, UnreadableClip, collate
 from coefvq.serving.cascade_folder import Cascade
+from coefvq.serving.light_models import Light, light_logits
 from coefvq.serving.prediction_parts import unreadable
-from coefvq.serving.served_model import ServedModel
 from coefvq.types import Clip
 
 
@@ -25,7 +25,7 @@ class Answer:
     Args:
         clip: what was asked about.
         logits: final and calibrated: a number, or (C,) or (L,).
-        light_logits: the light model's own, as it gave them.
+        light_logits: the light model's own, as it gave them; of several light models their mean.
         heavy_logits: the heavy model's own; None where it was not asked.
         deferred: whether the heavy model's answer counts.
         reason: why it was deferred or kept.
@@ -35,6 +35,8 @@ class Answer:
         audit_probability: probability that the heavy model would see this clip: 1 for a deferred
             one. What `coefvq.cascade.monitor.miss_rate` weights by.
         seconds: decoding, and its share of the batches that it was in.
+        heavy_answer: what `logits` would be had the clip been deferred; None where the heavy model
+            was not asked. What an audit holds against the answer of a kept clip.
     """
 
     clip: Clip
@@ -47,6 +49,7 @@ class Answer:
     audited: bool
     audit_probability: float
     seconds: float
+    heavy_answer: np.ndarray | None = None
 
 
 @dataclass
@@ -55,7 +58,7 @@ class Passed:
 
     Args:
         clip: what was asked about.
-        light: the light model's logits.
+        light: the light model's logits; (M, …) of M light models.
         deferred: whether the heavy model's answer will count.
         reason: why.
         uncertainty: from the gate.
@@ -77,12 +80,15 @@ class Passed:
 
     def answer(self, policy: Policy, audit: float = 0.0) -> Answer:
         """Make both answers one, with the probability of the audit recorded."""
-        light = self.light[None]
-        heavy = np.full_like(light, np.nan) if self.heavy is None else self.heavy[None]
+        several = policy.gate.several_models
+        light = self.light[:, None] if several else self.light[None]
+        own = self.light.mean(axis=0) if several else self.light
+        heavy = np.full_like(own, np.nan)[None] if self.heavy is None else self.heavy[None]
+        asked = None if self.heavy is None else policy.combine(light, heavy, [True])[0]
         return Answer(
             clip=self.clip,
-            logits=policy.combine(light, heavy, np.array([self.deferred]))[0],
-            light_logits=self.light,
+            logits=policy.combine(light, heavy, [self.deferred])[0],
+            light_logits=own,
             heavy_logits=self.heavy,
             deferred=self.deferred,
             reason=self.reason,
@@ -90,11 +96,12 @@ class Passed:
             audited=self.audited,
             audit_probability=1.0 if self.deferred else audit,
             seconds=self.seconds,
+            heavy_answer=asked,
         )
 
 
 def pass_light(
-    light: ServedModel,
+    light: Light,
     policy: Policy,
     clips: Sequence[Clip],
     samples: Sequence[Sample],
@@ -103,16 +110,18 @@ def pass_light(
     """Ask the light model about a batch, and the policy where each clip goes.
 
     Args:
-        light: the light model.
+        light: the light model, or several.
         policy: fitted for it.
         clips: what is asked about.
         samples: the same, as read for the light model.
         seconds: that reading each took.
     """
     begin = time.perf_counter()
-    logits = light.logits(collate(samples)).numpy().astype(np.float64)
+    logits = light_logits(light, collate(samples), clips).numpy().astype(np.float64)
     decision = policy.decide(logits)
     share = (time.perf_counter() - begin) / len(samples)
+    if policy.gate.several_models:
+        logits = np.moveaxis(logits, 1, 0)  # one row per clip
     rows = zip(
         clips, logits, decision.routes, decision.reasons, decision.uncertainty, seconds, strict=True
     )
@@ -134,9 +143,9 @@ def check_options(batch_size: int, audit: float, on_bad_clip: str) -> None:
     Raises:
         ValueError: a share outside [0, 1], a batch of no clips, or an unknown word.
     """
-    if not 0 <= audit <= 1:
+    if not isinstance(audit, int | float) or not 0 <= audit <= 1:
         raise ValueError(f"audit is a share of clips in [0, 1], got {audit}")
-    if batch_size < 1:
+    if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if on_bad_clip not in ("skip", "error"):
         raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")

@@ -52,7 +52,9 @@ def predict_cascade(
     Returns:
         Columns id, path, route (`light` or `heavy`), reason, the final scores (see
         `coefvq.serving.score_columns`), the same of the light and, where it was asked, of the heavy
-        model uncalibrated with a prefix, uncertainty, audited, audit_probability, seconds, problem.
+        model uncalibrated with a prefix, heavy_prediction (what would be answered had the clip been
+        deferred; empty where the heavy model was not asked), uncertainty, audited,
+        audit_probability, seconds, problem.
 
     Raises:
         ValueError: nothing to score, `out` exists, or models that the policy was not fitted for.
@@ -94,8 +96,8 @@ def _columns(cascade: Cascade) -> list[str]:
     own = [name for name in final if name != "prediction"]
     return [
         "id", "path", "route", "reason", *final, *(f"light_{n}" for n in own),
-        *(f"heavy_{n}" for n in own), "uncertainty", "audited", "audit_probability", "seconds",
-        "problem",
+        *(f"heavy_{n}" for n in own), "heavy_prediction", "uncertainty", "audited",
+        "audit_probability", "seconds", "problem",
     ]  # fmt: skip
 
 
@@ -113,6 +115,10 @@ def answer_row(answer: Answer, policy: Policy, task: TaskSpec) -> dict[str, Any]
     for who, logits in (("light", answer.light_logits), ("heavy", answer.heavy_logits)):
         if logits is not None:
             row |= {f"{who}_{name}": value for name, value in _own(logits, task).items()}
+    if answer.heavy_answer is not None:
+        asked = torch.from_numpy(answer.heavy_answer[None])
+        named = score_columns(asked, task, 0.5 if cut is None else cut)
+        row["heavy_prediction"] = named["prediction"][0]
     return row | {
         "uncertainty": answer.uncertainty,
         "audited": answer.audited,

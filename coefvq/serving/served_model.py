@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -105,13 +105,29 @@ def model_fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def reads_alike(one: ServedModel | Interface, other: ServedModel | Interface) -> bool:
-    """Whether what was decoded for one model is what the other reads, too."""
-    models = one, other
+class Reads(Protocol):
+    """Whatever reads a clip: a loaded model, several, or the description of one."""
+
+    @property
+    def inputs(self) -> InputSpec:
+        """How it reads a file."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """For its text fields."""
+
+
+def decode_alike(one: Reads, other: Reads) -> bool:
+    """Whether both want the same frames, sound and text fields of a clip."""
     # How frames were drawn in training does not matter any more.
-    inputs = [dataclasses.replace(m.inputs, train_sampling="uniform") for m in models]
-    words = [None if m.tokenizer is None else m.tokenizer.get_vocab() for m in models]
-    return inputs[0] == inputs[1] and words[0] == words[1]
+    ours, its = (dataclasses.replace(m.inputs, train_sampling="uniform") for m in (one, other))
+    return ours == its
+
+
+def reads_alike(one: Reads, other: Reads) -> bool:
+    """Whether what was read for one model is what the other reads, too: words included."""
+    words = [None if m.tokenizer is None else m.tokenizer.get_vocab() for m in (one, other)]
+    return decode_alike(one, other) and words[0] == words[1]
 
 
 def read_interface(folder: str | Path) -> Interface:
@@ -173,7 +189,9 @@ def _class_of(folder: Path) -> Any:
 __all__ = [
     "MODELS",
     "Interface",
+    "Reads",
     "ServedModel",
+    "decode_alike",
     "load_served",
     "model_fingerprint",
     "pick_device",

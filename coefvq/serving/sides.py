@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,9 @@ import safetensors.torch
 import torch
 
 from coefvq.data.reader import ClipReader, Sample, collate
+from coefvq.serving.answer_log import AnswerLog
 from coefvq.serving.cascade_folder import load_half
-from coefvq.serving.cascade_inference import Passed, pass_light
+from coefvq.serving.cascade_inference import Passed, check_options, in_audit, pass_light
 from coefvq.serving.predict_cascade import answer_row
 from coefvq.serving.served_model import reads_alike
 from coefvq.serving.uploads import Limits, Refused, Upload, check_clip, clip_of, refusing
@@ -31,10 +33,13 @@ class Look:
     Args:
         passed: the light model's answer and the route.
         ask: what `HeavySide` must be asked with; None where the clip is kept.
+        audit: likewise for a kept clip that was drawn for the audit: its answer does not wait, and
+            what the heavy side says goes to `LightSide.judge`.
     """
 
     passed: Passed
     ask: bytes | None
+    audit: bytes | None = None
 
 
 class LightSide:
@@ -44,12 +49,31 @@ class LightSide:
         cascade: the cascade's folder.
         limits: of uploads.
         device: for the model.
+        audit: share of clips that both models see. Drawn by a hash of the video, so that a clip is
+            always in or always out.
+        audit_seed: who is in it.
+        log: where each answer leaves a line, see `coefvq.serving.watch`; None: nowhere.
 
     Raises:
-        ValueError: see `coefvq.serving.cascade_folder.load_half`.
+        ValueError: see `coefvq.serving.cascade_folder.load_half`; a share outside [0, 1], or an
+            audit without a log.
     """
 
-    def __init__(self, cascade: str | Path, limits: Limits, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        cascade: str | Path,
+        limits: Limits,
+        device: str = "cpu",
+        *,
+        audit: float = 0.0,
+        audit_seed: int = 0,
+        log: str | Path | None = None,
+    ) -> None:
+        check_options(1, audit, "skip")
+        if audit and log is None:
+            raise ValueError(f"audit={audit} writes down what it finds; give log=, a folder")
+        self.audit, self.audit_seed = audit, audit_seed
+        self._log = None if log is None else AnswerLog(log)
         half = load_half(cascade, "light")
         self.limits, self.policy, self.model = limits, half.policy, half.model.to(device)
         self._reader = half.model.reader()
@@ -76,9 +100,12 @@ class LightSide:
             sample = self._reader.read(clip)
         spent = time.perf_counter() - start
         passed = pass_light(self.model, self.policy, [clip], [sample], [spent])[0]
-        if not passed.deferred:
+        name = hashlib.sha256(upload.video).hexdigest()
+        passed.audited = in_audit(name, self.audit, self.audit_seed)
+        if not (passed.deferred or passed.audited):
             return Look(passed, None)
-        return Look(passed, _pack(sample) if self._shared else _pack_upload(upload))
+        ask = _pack(sample) if self._shared else _pack_upload(upload)
+        return Look(passed, ask) if passed.deferred else Look(passed, None, ask)
 
     def finish(self, look: Look, heavy: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Make the final answer, as plain values for JSON.
@@ -101,8 +128,25 @@ class LightSide:
                 raise Refused(422, heavy["problem"])
             passed.heavy = np.asarray(heavy["logits"], np.float64)
             passed.seconds += heavy["seconds"]
-        row = answer_row(passed.answer(self.policy), self.policy, self.model.task)
+        row = answer_row(passed.answer(self.policy, self.audit), self.policy, self.model.task)
+        if self._log is not None and look.audit is None:
+            self._log.add(row)
         return {name: value for name, value in row.items() if name not in _NOT_FOR_ONE}
+
+    def judge(self, look: Look, heavy: Mapping[str, Any] | None) -> None:
+        """Write down what the heavy side says of a kept clip that was drawn for the audit.
+
+        Args:
+            look: with an `audit`, after `finish`.
+            heavy: what `HeavySide` said; None where it did not answer.
+        """
+        assert look.audit is not None and self._log is not None
+        passed, failed = look.passed, heavy is None or "problem" in heavy
+        if not failed:
+            assert heavy is not None
+            passed.heavy = np.asarray(heavy["logits"], np.float64)
+        row = answer_row(passed.answer(self.policy, self.audit), self.policy, self.model.task)
+        self._log.add(row | {"audit_failed": failed})
 
 
 class HeavySide:

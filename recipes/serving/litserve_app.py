@@ -5,7 +5,8 @@
 
 The light model and the heavy one have processes and queues of their own. `/predict` awaits the
 heavy model for what the policy defers, and answers other clips meanwhile; `/heavy` is for the light
-side alone, which knows a word made at the start.
+side alone, which knows a word made at the start. With `audit=0.01 log=folder` a random share of the
+kept clips passes the heavy model too, after its answer was given; `monitor.py` reads the log.
 """
 
 import asyncio
@@ -16,16 +17,18 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import litserve
 import python_multipart  # noqa: F401  (forms are read with it)
 from fastapi import Depends, Header, HTTPException, Request
+from fastapi.responses import JSONResponse
 
 from coefvq.config import one_sentence
 from coefvq.serving.options import read_options
-from coefvq.serving.sides import HeavySide, LightSide
+from coefvq.serving.sides import HeavySide, LightSide, Look
 from coefvq.serving.uploads import Limits, Refused, Upload, receive
 
 OPTIONS = {
@@ -36,9 +39,13 @@ OPTIONS = {
     "light_workers": 1,  # processes with the light model
     "heavy_workers": 1,  # processes with the heavy model
     "heavy_batch": 8,  # clips that the heavy model answers at once
+    "heavy_queue": 200,  # clips that may wait for it, of each light worker; more: 503
+    "queue": 256,  # requests under way; more are refused with 503
     "timeout": 60.0,  # seconds that a deferred clip may wait
     "megabytes": 64.0,  # of a request
     "seconds": 180.0,  # of a clip
+    "audit": 0.0,  # share of clips that both models see; needs log=
+    "log": "none",  # a folder: a line per answer; none: nothing is written
 }
 
 
@@ -55,6 +62,28 @@ async def body(request: Request) -> bytes:
     return await request.body()
 
 
+class Bounded:
+    """ASGI: refuse requests to /predict while too many are under way; nothing of them is read."""
+
+    def __init__(self, app: Callable, most: int) -> None:
+        self.app, self.most, self.now = app, most, 0
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["path"] != "/predict":
+            await self.app(scope, receive, send)
+            return
+        if self.now >= self.most:
+            detail = f"{self.now} requests are under way, as many as are taken; ask again later"
+            await JSONResponse({"detail": detail}, 503, {"retry-after": "1"})(scope, receive, send)
+            return
+        self.now += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.now -= 1
+
+
 class Light(litserve.LitAPI):
     """Answers every clip; awaits the heavy model for some."""
 
@@ -64,8 +93,12 @@ class Light(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Load the light model, in the worker's process."""
-        self.side = LightSide(self.options["cascade"], self.limits, device)
+        self.side = LightSide(
+            self.options["cascade"], self.limits, device,
+            audit=self.options["audit"], log=log_folder(self.options),
+        )  # fmt: skip
         self.turn = ThreadPoolExecutor(max_workers=1)  # one clip after another
+        self.waiting, self.audits = 0, set()
         self.heavy = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.options['port']}",
             headers={"x-password": self.password},
@@ -84,7 +117,12 @@ class Light(litserve.LitAPI):
         try:
             look = await loop.run_in_executor(self.turn, self.side.look, upload)
             heavy = None if look.ask is None else await self._ask(look.ask)
-            return self.side.finish(look, heavy)
+            answer = self.side.finish(look, heavy)
+            if look.audit is not None:  # the answer does not wait for it
+                task = asyncio.create_task(self._judge(look))
+                self.audits.add(task)
+                task.add_done_callback(self.audits.discard)
+            return answer
         except Refused as error:
             raise HTTPException(error.status, str(error)) from None
 
@@ -93,12 +131,24 @@ class Light(litserve.LitAPI):
         return output
 
     async def _ask(self, ask: bytes) -> dict[str, Any]:
+        if self.waiting >= self.options["heavy_queue"]:
+            raise Refused(503, f"{self.waiting} clips wait for the heavy model; ask again later")
+        self.waiting += 1
         try:
             answer = await self.heavy.post("/heavy", content=ask)
             return answer.raise_for_status().json()
         except httpx.HTTPError as error:
             reason = f"{type(error).__name__} {error}".strip()
             raise Refused(503, f"the heavy model did not answer ({reason}); ask again") from None
+        finally:
+            self.waiting -= 1
+
+    async def _judge(self, look: Look) -> None:
+        try:
+            heavy = await self._ask(look.audit)
+        except Refused:
+            heavy = None
+        self.side.judge(look, heavy)
 
 
 class Heavy(litserve.LitAPI):
@@ -126,6 +176,11 @@ class Heavy(litserve.LitAPI):
         return self.side.answers(asks) if isinstance(asks, list) else self.side.answers([asks])[0]
 
 
+def log_folder(options: dict[str, Any]) -> Path | None:
+    """Where answers are written down."""
+    return None if options["log"] == "none" else Path(options["log"])
+
+
 def make_server(options: dict[str, Any], heavy_side: Callable = HeavySide) -> litserve.LitServer:
     """Both models as endpoints of one server; `heavy_side` may be another one with `answers`."""
     password = secrets.token_urlsafe()
@@ -140,6 +195,7 @@ def make_server(options: dict[str, Any], heavy_side: Callable = HeavySide) -> li
             "/heavy": options["heavy_workers"],
         },
         timeout=options["timeout"],
+        middlewares=[(Bounded, {"most": options["queue"]})],
     )
     server.app.state.limits = limits
     return server
@@ -149,7 +205,10 @@ def main(words: list[str], heavy_side: Callable = HeavySide) -> None:
     """Serve until stopped."""
     with one_sentence():
         options = read_options(words, OPTIONS)
-        LightSide(options["cascade"], Limits())  # a wrong folder is said here, not by a worker
+        # A wrong folder or word is said here, not by a worker.
+        LightSide(
+            options["cascade"], Limits(), audit=options["audit"], log=log_folder(options)
+        )  # fmt: skip
         server = make_server(options, heavy_side)
         signal.signal(signal.SIGTERM, functools.partial(_stop, os.getpid()))
         server.run(host=options["host"], port=options["port"], generate_client_file=False)

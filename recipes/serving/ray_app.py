@@ -6,7 +6,9 @@
 Two deployments with replicas and queues of their own: Light answers over HTTP and awaits Heavy for
 what the policy defers; other clips are answered meanwhile. Without a cluster Ray starts one on
 this machine; with `RAY_ADDRESS=auto` it is the cluster's, whose machines must all see the
-cascade's folder and its models. `light_replicas` and `heavy_replicas` scale each by itself.
+cascade's folder and its models. `light_replicas` and `heavy_replicas` scale each by itself. With
+`audit=0.01 log=folder` a random share of the kept clips passes the heavy model too, after its
+answer was given; `monitor.py` reads the log, in a folder that all machines see.
 """
 
 import asyncio
@@ -26,7 +28,7 @@ from ray.serve.handle import DeploymentHandle
 
 from coefvq.config import one_sentence
 from coefvq.serving.options import read_options
-from coefvq.serving.sides import HeavySide, LightSide
+from coefvq.serving.sides import HeavySide, LightSide, Look
 from coefvq.serving.uploads import Limits, Refused, receive
 
 OPTIONS = {
@@ -38,9 +40,12 @@ OPTIONS = {
     "heavy_replicas": 1,
     "heavy_batch": 8,  # clips that the heavy model answers at once
     "heavy_queue": 200,  # deferred clips that may wait; more are refused with 503
+    "queue": 256,  # requests that may wait for each light replica; more are refused with 503
     "timeout": 60.0,  # seconds that a deferred clip may wait
     "megabytes": 64.0,  # of a request
     "seconds": 180.0,  # of a clip
+    "audit": 0.0,  # share of clips that both models see; needs log=
+    "log": "none",  # a folder: a line per answer; none: nothing is written
 }
 
 api = FastAPI()
@@ -67,8 +72,10 @@ class Light:
 
     def __init__(self, options: dict[str, Any], heavy: DeploymentHandle) -> None:
         self.limits = Limits(megabytes=options["megabytes"], seconds=options["seconds"])
-        self.side = LightSide(options["cascade"], self.limits)
-        self.timeout, self.heavy = options["timeout"], heavy
+        self.side = LightSide(
+            options["cascade"], self.limits, audit=options["audit"], log=log_folder(options)
+        )
+        self.timeout, self.heavy, self.audits = options["timeout"], heavy, set()
         self.turn = ThreadPoolExecutor(max_workers=1)  # one clip after another
 
     @api.post("/predict")
@@ -79,7 +86,12 @@ class Light:
             loop = asyncio.get_running_loop()
             look = await loop.run_in_executor(self.turn, self.side.look, upload)
             heavy = None if look.ask is None else await self._ask(look.ask)
-            return self.side.finish(look, heavy)
+            answer = self.side.finish(look, heavy)
+            if look.audit is not None:  # the answer does not wait for it
+                task = asyncio.create_task(self._judge(look))
+                self.audits.add(task)
+                task.add_done_callback(self.audits.discard)
+            return answer
         except Refused as error:
             raise HTTPException(error.status, str(error)) from None
 
@@ -90,6 +102,18 @@ class Light:
             reason = type(error).__name__
             raise Refused(503, f"the heavy model did not answer ({reason}); ask again") from None
 
+    async def _judge(self, look: Look) -> None:
+        try:
+            heavy = await self._ask(look.audit)
+        except Refused:
+            heavy = None
+        self.side.judge(look, heavy)
+
+
+def log_folder(options: dict[str, Any]) -> Path | None:
+    """Where answers are written down."""
+    return None if options["log"] == "none" else Path(options["log"])
+
 
 def make_app(options: dict[str, Any], heavy_side: Callable = HeavySide) -> serve.Application:
     """Both deployments; `heavy_side` may be another class with `answers`."""
@@ -99,7 +123,9 @@ def make_app(options: dict[str, Any], heavy_side: Callable = HeavySide) -> serve
         max_queued_requests=options["heavy_queue"],
         ray_actor_options={"num_gpus": options["gpus"]},
     )
-    light = Light.options(num_replicas=options["light_replicas"])
+    light = Light.options(
+        num_replicas=options["light_replicas"], max_queued_requests=options["queue"]
+    )
     return light.bind(options, heavy.bind(options, heavy_side))
 
 
@@ -108,7 +134,10 @@ def main(words: list[str], heavy_side: Callable = HeavySide) -> None:
     with one_sentence():
         options = read_options(words, OPTIONS)
         options["cascade"] = str(Path(options["cascade"]).absolute())
-        LightSide(options["cascade"], Limits())  # a wrong folder is said here, not by a replica
+        if options["log"] != "none":
+            options["log"] = str(Path(options["log"]).absolute())
+        # A wrong folder or word is said here, not by a replica.
+        LightSide(options["cascade"], Limits(), audit=options["audit"], log=log_folder(options))
         ray.init(include_dashboard=False)
         # A service manager's stop, as Ctrl-C: Ray then takes its processes along.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

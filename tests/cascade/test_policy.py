@@ -180,3 +180,46 @@ def test_files_that_are_no_policy(tmp_path):
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(ValueError, match=message):
             Policy.load(tmp_path / "x.json")
+
+
+def leaves(value, path=()):
+    """Every place in a nest of dicts and lists."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items if isinstance(value, dict | list) else ():
+        yield from leaves(inner, (*path, key)) if isinstance(inner, dict | list) else [(*path, key)]
+
+
+@pytest.mark.parametrize("gate", ["learned", "disagreement"])
+def test_a_policy_edited_by_hand_is_refused_in_one_sentence_or_still_decides(gate, shaped):
+    """Whatever stands in any place: a ValueError when loading, never another error later."""
+    light, labels = shaped("binary", n=400)
+    several = np.stack([light, light[::-1]])
+    given = several if gate == "disagreement" else light
+    policy = fit_policy(given, 1.7 * light, labels, task="binary", gate=gate, budget=0.2,
+                        deferred="stack", calibrator="isotonic")  # fmt: skip
+    stored = json.dumps(policy.to_dict())
+    refused = 0
+    for path in list(leaves(json.loads(stored)))[1:]:
+        if path[0] in ("fitted", "expected", "data"):
+            continue
+        for wrong in (None, math.nan, "x", -1, [], {}, [None], {"a": 1}, True, 1e400):
+            values = json.loads(stored)
+            place = values
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = wrong
+            try:
+                found = Policy.from_dict(values)
+            except ValueError as error:
+                refused += 1
+                assert "\n" not in str(error) and len(str(error)) < 300, (path, wrong)
+                continue
+            try:
+                routes = found.decide(given).routes
+                final = found.combine(given, 1.7 * light, routes)
+                assert not np.isnan(final).any(), (path, wrong)
+                found.answers(final)
+            except ValueError as error:
+                raise AssertionError((path, wrong, str(error))) from error
+    assert refused > 100

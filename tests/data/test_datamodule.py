@@ -250,7 +250,7 @@ def test_refusals(make):
         make(train_on="some")
     with pytest.raises(ValueError, match="on_bad_clip 'ignore' is unknown; choose one of error"):
         make(on_bad_clip="ignore")
-    with pytest.raises(ValueError, match="batch sizes must be at least 1"):
+    with pytest.raises(ValueError, match=r"data.batch_size must be a whole number of at least 1"):
         make(batch_size=0)
     with pytest.raises(ValueError, match="tokenizer 'no/such' could not be loaded"):
         make(tokenizer="no/such").prepare()

@@ -99,6 +99,7 @@ def start_server(served, tmp_path_factory):
             "HOME": str(folder),  # engines keep notes of their own there
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "disabled",
+            "RAY_raylet_start_wait_time_s": "300",  # a machine may have other work
         }
         with log.open("w") as out:
             process = subprocess.Popen(
@@ -107,7 +108,7 @@ def start_server(served, tmp_path_factory):
             )  # fmt: skip
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False)
         servers.append(Server(client, folder / "wait", process))
-        for _ in range(600):
+        for _ in range(2000):
             assert process.poll() is None, log.read_text()
             try:
                 if client.post("/predict").status_code != 404:  # Ray answers before its routes do

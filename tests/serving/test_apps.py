@@ -1,9 +1,17 @@
 """The example apps, asked over HTTP on this machine."""
 
+import asyncio
 import concurrent.futures
 import importlib.util
+import json
+import os
 import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import httpx
 import pytest
 
 from coefvq.serving.cascade_folder import load_cascade
@@ -12,17 +20,22 @@ from coefvq.serving.predict_cascade import answer_row
 
 pytestmark = pytest.mark.slow
 
+APPS = Path(__file__).resolve().parents[2] / "recipes" / "serving"
 NEEDS = {"litserve_app": ("litserve", "python_multipart"),
          "ray_app": ("ray", "fastapi", "python_multipart")}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=list(NEEDS))
-def server(request, start_server):
-    missing = [name for name in NEEDS[request.param] if importlib.util.find_spec(name) is None]
+def start(app, start_server, *words):
+    missing = [name for name in NEEDS[app] if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}: pip install 'coefvq[litserve,ray]'")
-    words = ["accelerator=cpu"] if request.param == "litserve_app" else []
-    return start_server(request.param, "megabytes=1", "seconds=3", *words)
+    own = ["accelerator=cpu"] if app == "litserve_app" else []
+    return start_server(app, *words, *own)
+
+
+@pytest.fixture(scope="module", params=list(NEEDS))
+def server(request, start_server):
+    return start(request.param, start_server, "megabytes=1", "seconds=3")
 
 
 def form(clip, **text):
@@ -133,3 +146,127 @@ def test_the_heavy_endpoint_is_not_for_everybody(server, request):
     assert server.client.post("/heavy", content=b"x").status_code == 403
     headers = {"x-password": "guess"}
     assert server.client.post("/heavy", content=b"x", headers=headers).status_code == 403
+
+
+@pytest.fixture(scope="module", params=list(NEEDS))
+def narrow(request, start_server, tmp_path_factory):
+    """(a server whose heavy side takes few clips and is not waited for long, its log)."""
+    log = tmp_path_factory.mktemp("log")
+    words = ("heavy_batch=1", "heavy_queue=2", "timeout=20", "audit=1", f"log={log}")
+    return start(request.param, start_server, *words), log
+
+
+def test_what_the_heavy_side_cannot_take_is_refused_at_once(narrow, served):
+    server, _ = narrow
+    _, kept, deferred = served
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        server.wait.touch()
+        try:
+            sent = [
+                pool.submit(server.client.post, "/predict", **form(deferred, **deferred.text))
+                for _ in range(12)
+            ]
+            first = next(concurrent.futures.as_completed(sent)).result()
+            assert first.status_code == 503, first.text
+            assert "ask again" in first.json()["detail"]
+            answer = server.client.post("/predict", **form(kept, **kept.text))
+            assert answer.status_code == 200 and answer.json()["route"] == "light"
+        finally:
+            server.wait.unlink()
+        answers = [future.result() for future in sent]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert all(a.json()["route"] == "heavy" for a in answers if a.status_code == 200)
+    again = server.client.post("/predict", **form(deferred, **deferred.text))
+    assert again.status_code == 200
+
+
+def test_a_deferred_clip_does_not_wait_for_ever(narrow, served):
+    server, _ = narrow
+    server.wait.touch()
+    try:
+        answer = server.client.post("/predict", **form(served[2], **served[2].text))
+    finally:
+        server.wait.unlink()
+    assert answer.status_code == 503
+    assert re.search(r"the heavy model did not answer \(\w*Timeout", answer.json()["detail"])
+
+
+def test_an_audit_is_written_down_and_does_not_hold_up_the_answer(narrow, served, request):
+    server, log = narrow
+    folder, kept, _ = served
+
+    def lines():
+        """Audits that were judged; a server that was full may owe some of earlier tests."""
+        return [
+            row
+            for path in log.glob("*.jsonl")
+            for row in map(json.loads, path.read_text().splitlines())
+            if row["route"] == "light" and row["audited"] and not row["audit_failed"]
+        ]
+
+    before = len(lines())
+    server.wait.touch()
+    try:
+        answer = server.client.post("/predict", **form(kept, **kept.text))
+        assert answer.status_code == 200 and answer.json()["route"] == "light"
+        assert len(lines()) == before  # answered, and not yet judged
+    finally:
+        server.wait.unlink()
+    for _ in range(300):
+        if len(found := lines()) > before:
+            break
+        time.sleep(0.2)
+    assert found[-1]["audit_probability"] == 1.0 and found[-1]["heavy_prediction"]
+    done = subprocess.run(
+        [sys.executable, APPS / "monitor.py", f"cascade={folder}", f"log={log}"],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(APPS.parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^deferred \d+ of \d+ clips", done.stdout)
+    assert "missed (the heavy model says degraded)" in done.stdout
+
+
+def test_requests_under_way_are_bounded(monkeypatch):
+    """In one process: the third of three at a time is refused unread, other paths are not."""
+    pytest.importorskip("litserve", reason="pip install 'coefvq[litserve]'")
+    monkeypatch.syspath_prepend(APPS)
+    bounded = importlib.import_module("litserve_app").Bounded
+
+    async def check():
+        go, answered = asyncio.Event(), []
+
+        async def slow(scope, receive, send):
+            answered.append(scope["path"])
+            await go.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        transport = httpx.ASGITransport(bounded(slow, 2))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            two = [asyncio.create_task(client.post("/predict")) for _ in range(2)]
+            while len(answered) < 2:
+                await asyncio.sleep(0)
+            third = await client.post("/predict")
+            other = asyncio.create_task(client.post("/heavy"))
+            go.set()
+            statuses = [(await task).status_code for task in [*two, other]]
+            after = await client.post("/predict")
+        return third, statuses, after.status_code
+
+    third, statuses, after = asyncio.run(check())
+    assert third.status_code == 503 and "2 requests are under way" in third.json()["detail"]
+    assert statuses == [200, 200, 200] and after == 200
+
+
+def test_an_audit_without_a_log_is_said(served):
+    for app, needs in NEEDS.items():
+        if any(importlib.util.find_spec(name) is None for name in needs):
+            continue
+        done = subprocess.run(
+            [sys.executable, APPS / f"{app}.py", f"cascade={served[0]}", "audit=0.1"],
+            capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(APPS.parents[1])},
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr.strip().splitlines()[-1] == (
+            "coefvq: audit=0.1 writes down what it finds; give log=, a folder"
+        )

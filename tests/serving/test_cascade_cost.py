@@ -16,6 +16,10 @@ def cascade(finished_cascade):
     return load_cascade(finished_cascade / "cascade")
 
 
+def both(cascade):
+    return cascade.light, cascade.heavy
+
+
 class Ticking(nn.Module):
     """A model that takes a fixed time on the test's clock."""
 
@@ -56,7 +60,7 @@ def timed(cascade, monkeypatch):
 
 
 def test_each_step_has_its_own_price(timed, cascade_clips):
-    cost = measure_cost(timed(), cascade_clips[:3], turns=2)
+    cost = measure_cost(*both(timed()), cascade_clips[:3], turns=2)
     assert (cost.light_seconds, cost.heavy_seconds, cost.decode_seconds) == (1, 100, 5)
     assert cost.heavy_decode_seconds == 0 and cost.unit == "seconds"
     assert cost.per_clip(0.5) == 5 + 1 + 50
@@ -64,7 +68,7 @@ def test_each_step_has_its_own_price(timed, cascade_clips):
 
 
 def test_a_second_reading_is_paid_by_deferred_clips_only(timed, cascade_clips):
-    cost = measure_cost(timed(num_frames=1), cascade_clips[:3], turns=2)
+    cost = measure_cost(*both(timed(num_frames=1)), cascade_clips[:3], turns=2)
     assert cost.decode_seconds == 5 and cost.heavy_decode_seconds == 2.5
     assert cost.per_clip(0.0) == 6 and cost.per_clip(1.0) == 6 + 2.5 + 100
     # Alone, the heavy model reads a clip once, in its own way.
@@ -91,7 +95,7 @@ def test_the_median_hides_one_bad_turn(monkeypatch):
 
 def test_on_a_real_clock(cascade, cascade_clips):
     start = time.perf_counter()
-    cost = measure_cost(cascade, cascade_clips[:1], turns=1)
+    cost = measure_cost(*both(cascade), cascade_clips[:1], turns=1)
     spent = time.perf_counter() - start
     for name in ("light_seconds", "heavy_seconds", "decode_seconds"):
         assert 0 < getattr(cost, name) < spent
@@ -99,4 +103,4 @@ def test_on_a_real_clock(cascade, cascade_clips):
 
 def test_no_clip_is_said(cascade):
     with pytest.raises(ValueError, match="no clip to measure the cost with"):
-        measure_cost(cascade, [])
+        measure_cost(*both(cascade), [])

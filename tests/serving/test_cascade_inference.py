@@ -217,6 +217,8 @@ def test_what_only_the_heavy_model_cannot_read(cascade, cascade_clips, monkeypat
         ((0, 0.0, "skip"), "batch_size must be at least 1, got 0"),
         ((1, 1.5, "skip"), r"audit is a share of clips in \[0, 1\], got 1\.5"),
         ((1, math.nan, "skip"), "audit is a share"),
+        ((1, "x", "skip"), "audit is a share of clips .* got x"),
+        (("many", 0.0, "skip"), "batch_size must be at least 1, got many"),
         ((1, 0.0, "ignore"), "on_bad_clip is skip or error, got 'ignore'"),
     ],
 )

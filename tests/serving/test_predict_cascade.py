@@ -15,11 +15,12 @@ from coefvq.cascade.policy import Policy
 from coefvq.serving import predict_cascade, prediction_parts
 from coefvq.serving.cascade_inference import Answer, in_audit
 from coefvq.serving.predict_cascade import answer_row
+from coefvq.serving.watch import watch_folder
 from coefvq.types import Clip, TaskSpec
 
 COLUMNS = ["id", "path", "route", "reason", "probability", "prediction", "light_probability",
-           "heavy_probability", "uncertainty", "audited", "audit_probability", "seconds",
-           "problem"]  # fmt: skip
+           "heavy_probability", "heavy_prediction", "uncertainty", "audited", "audit_probability",
+           "seconds", "problem"]  # fmt: skip
 
 
 @pytest.fixture
@@ -116,6 +117,19 @@ def test_the_audit_is_in_the_table(halved, manifest, score):
     assert list(table["audited"]) == [in_audit(name, 0.5, 2) for name in table["id"]]
     both = (table["route"] == "heavy") | table["audited"].astype(bool)
     assert (table["heavy_probability"].notna() == both).all()
+    assert (table["heavy_prediction"].notna() == both).all()
+    deferred = table["route"] == "heavy"
+    assert (table["heavy_prediction"] == table["prediction"])[deferred].all()
+    policy = Policy.load(halved / "policy.json")
+    z = np.log(table["heavy_probability"]) - np.log1p(-table["heavy_probability"])
+    yes = 1 / (1 + np.exp(-policy.heavy_calibrator(z.to_numpy()))) >= policy.decision_threshold
+    named = pandas.Series(np.where(yes, "degraded", "fine"), index=table.index)
+    assert (named == table["heavy_prediction"])[both].all()
+    kept = both & ~deferred
+    misses = watch_folder(halved, table).misses
+    assert misses.audited == kept.sum() > 0
+    wrong = (table["prediction"] == "fine") & (table["heavy_prediction"] == "degraded")
+    assert misses.total == pytest.approx((wrong & kept).sum() / 0.5)
     again = score(halved, manifest, "again.parquet", audit=0.5, audit_seed=2)
     assert list(again["audited"]) == list(table["audited"])
 
@@ -242,9 +256,17 @@ def test_from_the_command_line(halved, folder, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["predict", *words])
         predict._main()
 
-    call(f"model={halved}", f"clips={folder}", "audit=0.3")
-    assert capsys.readouterr().out == "4 clips in scores.parquet, 2 of them unreadable\n"
-    assert list(pandas.read_parquet("scores.parquet").columns) == COLUMNS
+    call(f"model={halved}", f"clips={folder}", "audit=1")
+    table = pandas.read_parquet("scores.parquet")
+    assert list(table.columns) == COLUMNS
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last == "4 clips in scores.parquet, 2 of them unreadable"
+    watched = watch_folder(halved, table)
+    assert lines == watched.lines() and watched.clips == 2
+    assert json.loads((tmp_path / "scores.audit.json").read_text())["clips"] == 2
+    call(f"model={halved}", f"clips={folder}", "out=c.parquet")
+    assert capsys.readouterr().out.startswith("4 clips in c.parquet")
+    assert not (tmp_path / "c.audit.json").exists()
     light = json.loads((halved / "models.json").read_text())["light"]
     with pytest.raises(SystemExit):
         call(f"model={light}", f"clips={folder}", "audit=0.3", "out=b.parquet")

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -8,10 +9,11 @@ import pytest
 from coefvq.data import reader
 from coefvq.serving import cascade_folder
 from coefvq.serving.cascade_folder import load_cascade, load_half
-from coefvq.serving.cascade_inference import answer_clips
+from coefvq.serving.cascade_inference import answer_clips, in_audit
 from coefvq.serving.predict_cascade import answer_row
 from coefvq.serving.sides import HeavySide, LightSide, _pack_upload
 from coefvq.serving.uploads import Limits, Refused, Upload
+from coefvq.serving.watch import read_log, watch_folder
 
 
 @pytest.fixture(params=["one reading", "two readings"])
@@ -97,6 +99,51 @@ def test_the_light_side_refuses_before_it_decodes(served):
         light.look(upload(served[1], text={"caption": "x"}))
     with pytest.raises(Refused, match="no clip that can be read"):
         light.look(Upload(b"no video"))
+
+
+def test_an_audited_clip_is_answered_first_and_judged_later(served, tmp_path):
+    folder, kept, deferred = served
+    light = LightSide(folder, Limits(), audit=1.0, log=tmp_path / "log")
+    heavy, plain = HeavySide(folder), LightSide(folder, Limits())
+    look = light.look(upload(kept))
+    assert look.ask is None and look.audit is not None and not look.passed.deferred
+    answer = light.finish(look)
+    own = plain.finish(plain.look(upload(kept)))
+    assert {k: v for k, v in answer.items() if k != "seconds"} == {
+        k: v for k, v in own.items() if k != "seconds"
+    }
+    assert not list((tmp_path / "log").glob("*.jsonl"))  # not before it was judged
+    light.judge(look, heavy.answers([look.audit])[0])
+    other = light.look(upload(deferred))
+    assert other.audit is None
+    light.finish(other, heavy.answers([other.ask])[0])
+    light.judge(light.look(upload(kept)), None)
+    light.judge(light.look(upload(kept)), {"problem": "cannot be read"})
+    table = read_log(tmp_path / "log")
+    assert list(table["route"]) == ["light", "heavy", "light", "light"]
+    assert list(table["audit_probability"]) == [1.0] * 4
+    assert list(table["audit_failed"].eq(True)) == [False, False, True, True]
+    (row,) = answer_clips(load_cascade(folder), [kept], audit=1.0)
+    row = answer_row(row, light.policy, light.model.task)
+    assert table["heavy_prediction"][0] == row["heavy_prediction"]
+    assert table["prediction"][0] == row["prediction"]
+    found = watch_folder(folder, table)
+    assert found.misses.audited == 1 and found.failed == 2
+
+
+def test_the_share_of_an_audit(served, tmp_path):
+    folder, kept, _ = served
+    with pytest.raises(ValueError, match=r"audit=0\.5 writes down what it finds; give log="):
+        LightSide(folder, Limits(), audit=0.5)
+    with pytest.raises(ValueError, match="audit is a share of clips"):
+        LightSide(folder, Limits(), audit=2.0, log=tmp_path)
+    light = LightSide(folder, Limits(), audit=0.3, log=tmp_path)
+    name = hashlib.sha256(kept.path.read_bytes()).hexdigest()
+    for seed in range(6):
+        light.audit_seed = seed
+        look = light.look(upload(kept))
+        assert look.passed.audited == in_audit(name, 0.3, seed) == (look.audit is not None)
+        assert look.passed.answer(light.policy, light.audit).audit_probability == 0.3
 
 
 def test_half_a_cascade(served):

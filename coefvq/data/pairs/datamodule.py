@@ -17,6 +17,7 @@ from coefvq.data.frame_cache import FrameCache
 from coefvq.data.loader import EpochLoader, make_loader
 from coefvq.data.loading import ClipDataset, EpochShuffle
 from coefvq.data.media import BadClip
+from coefvq.data.options import at_least_one, one_of
 from coefvq.data.pairs.dataset import PairDataset
 from coefvq.data.pairs.manifest import (
     PairManifest,
@@ -25,7 +26,6 @@ from coefvq.data.pairs.manifest import (
     reading_fingerprint,
     summarise_pairs,
 )
-from coefvq.data.pairs.options import at_least_one, one_of
 from coefvq.data.pairs.texts import warn_of_cut_texts
 from coefvq.data.reader import ClipReader
 from coefvq.data.sampling import EVAL_POLICIES

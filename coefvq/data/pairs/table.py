@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coefvq.data.manifest import ManifestError, Problem
+from coefvq.data.options import fractions
 from coefvq.data.pairs.checks import check_pairs
 from coefvq.data.pairs.clip_table import Clips, clips_beside
 from coefvq.data.pairs.manifest import PairManifest, pairs_fingerprint
 from coefvq.data.pairs.marks import take_mark, take_pair_label
-from coefvq.data.pairs.options import fractions
 from coefvq.data.rows import Row, blank, check_groups, take_splits, unlabelled
 from coefvq.data.splits import SPLITS, hash_split
 from coefvq.data.tables import Table, read_table

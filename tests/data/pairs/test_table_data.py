@@ -52,7 +52,7 @@ def test_files_that_are_missing_are_left_out_where_bad_clips_are(word, checked):
         ({"colour": "red"}, "data options colour are unknown; there are .*clips"),
         ({"student_labels": 0.5}, "data options student_labels are unknown"),
         ({"sampling": "best"}, "sampling 'best' is unknown"),
-        ({"batch_size": 0}, "batch sizes must be at least 1, got 0"),
+        ({"batch_size": 0}, "data.batch_size must be a whole number of at least 1, got 0"),
     ],
 )
 def test_what_an_owner_refuses_is_refused(options, sentence):
