@@ -143,9 +143,9 @@ def _table(words: dict[str, Any], audit: float, audit_seed: int) -> pandas.DataF
 
 
 def _say_colours(paths: Iterable[str | Path]) -> None:
-    from coefvq.data.colour import colour_note
+    from coefvq.data.colour import colour_note, colours_of
 
-    if note := colour_note(paths):
+    if note := colour_note(*colours_of(paths)):
         print(note, file=sys.stderr)
 
 

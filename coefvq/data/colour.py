@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -31,39 +32,64 @@ def colour_of(path: str | Path) -> str | None:
     """
     try:
         with open_file(path) as container:
-            stream = next(iter(container.streams.video), None)
-            context = None if stream is None else stream.codec_context
-            if context is None:
-                return None
-            # Metadata may name what the installed FFmpeg does not know.
-            words = [TRANSFERS.get(int(context.color_trc or 0))]
-            words.append(PRIMARIES.get(int(context.color_primaries or 0)))
-            bits = 8 if context.format is None else context.format.components[0].bits
-            words.append(f"{bits} bits" if bits > 8 else None)
+            return stream_colour(next(iter(container.streams.video), None))
     except (av.FFmpegError, UnreadableClip, OSError, ValueError):
         return None
+
+
+def stream_colour(stream: Any) -> str | None:
+    """The same of a video stream of PyAV; None for none."""
+    context = None if stream is None else stream.codec_context
+    if context is None:
+        return None
+    try:
+        # Metadata may name what the installed FFmpeg does not know.
+        words = [TRANSFERS.get(int(context.color_trc or 0))]
+        words.append(PRIMARIES.get(int(context.color_primaries or 0)))
+        bits = 8 if context.format is None else context.format.components[0].bits
+    except ValueError:
+        return None
+    words.append(f"{bits} bits" if bits > 8 else None)
     return ", ".join(word for word in words if word) or None
 
 
-def colour_note(paths: Iterable[str | Path]) -> str | None:
-    """One sentence about the clips among these that are more than 8-bit SDR; None without any.
+def colour_note(colours: Mapping[str, str], total: int) -> str | None:
+    """One sentence about the clips that are more than 8-bit SDR; None without any.
 
     Decoding brings them to 8 bits, which by itself costs little, but maps no tones: the codes of
     HDR and of wide colours are taken for those of SDR, so that such pictures come out pale.
+
+    Args:
+        colours: what `colour_of` says, by the name of the clip.
+        total: clips that were looked at.
     """
-    total, found = 0, []
-    for path in paths:
-        total += 1
-        if words := colour_of(path):
-            found.append(f"{Path(path).name}: {words}")
-    if not found:
+    if not colours:
         return None
-    shown = "; ".join(found[:SHOWN]) + ("; …" if len(found) > SHOWN else "")
+    shown = "; ".join(f"{name}: {words}" for name, words in list(colours.items())[:SHOWN])
     return (
-        f"{len(found)} of {total} clips are HDR, of wide colours or above 8 bits ({shown}): they "
-        "are read as SDR of 8 bits without mapping tones, so a score of HDR or wide colours means "
-        "little unless the model was trained on such clips read this way"
+        f"{len(colours)} of {total} clips are HDR, of wide colours or above 8 bits "
+        f"({shown}{'; …' if len(colours) > SHOWN else ''}): they are read as SDR of 8 bits without "
+        "mapping tones, so a score of HDR or wide colours means little unless the model was "
+        "trained on such clips read this way"
     )
 
 
-__all__ = ["PRIMARIES", "SHOWN", "TRANSFERS", "colour_note", "colour_of"]
+def colours_of(paths: Iterable[str | Path]) -> tuple[dict[str, str], int]:
+    """What `colour_note` is given, of files."""
+    total, found = 0, {}
+    for path in paths:
+        total += 1
+        if words := colour_of(path):
+            found[Path(path).name] = words
+    return found, total
+
+
+__all__ = [
+    "PRIMARIES",
+    "SHOWN",
+    "TRANSFERS",
+    "colour_note",
+    "colour_of",
+    "colours_of",
+    "stream_colour",
+]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from coefvq.data.colour import colour_note
+from coefvq.data.colour import colour_note, stream_colour
 from coefvq.data.frame_cache import FrameCache, clip_key
 from coefvq.data.media import BadClip, UnreadableClip
 from coefvq.data.processes import cores, main_hidden, start_worker
-from coefvq.data.reader import Reading, read_file
+from coefvq.data.reader import Reading, open_clip, read_media
 from coefvq.types import Clip, InputSpec
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _CHUNK = 8
 BAD_SHOWN = 20
 """With on_bad_clip=error, decoding stops after this many unreadable clips and lists them."""
 
-_Result = tuple[int, Reading | str]
+_Result = tuple[int, Reading | str, str | None]
 
 
 def read_ahead(
@@ -103,8 +103,6 @@ def fill_cache(
             workers = min(cores(), MAX_WORKERS) if len(missing) >= POOL_FROM else 0
         stop = BAD_SHOWN if on_bad_clip == "error" else None
         reasons |= _fill(cache, missing, inputs, sampling, workers, stop)
-        if note := colour_note(path for key, path in missing.items() if key not in reasons):
-            _log.warning(note)
     bad = [
         BadClip(clip.id, clip.path, reasons[key])
         for clip, key in zip(clips, keys, strict=True)
@@ -140,11 +138,14 @@ def _fill(
     jobs = [(number, str(path)) for number, path in enumerate(missing.values())]
     rows: list[tuple[str, Reading]] = []
     reasons: dict[str, str] = {}
+    colours: dict[str, str] = {}
     results = _decode(jobs, inputs, sampling, workers)
     try:
         with _bar() as bar, contextlib.closing(results):
             task = bar.add_task("Decoding clips", total=len(missing))
-            for number, result in results:
+            for number, result, colour in results:
+                if colour is not None:
+                    colours[missing[keys[number]].name] = colour
                 if isinstance(result, str):
                     reasons[keys[number]] = result
                     if stop is not None and len(reasons) >= stop:
@@ -157,6 +158,8 @@ def _fill(
                 bar.advance(task)
     finally:
         cache.append(rows)
+    if note := colour_note(colours, len(missing)):
+        _log.warning(note)
     return reasons
 
 
@@ -168,9 +171,9 @@ def _decode(
     if workers > 0:
         try:
             with contextlib.closing(_decode_in_pool(jobs, inputs, sampling, workers)) as results:
-                for number, result in results:
-                    del left[number]
-                    yield number, result
+                for result in results:
+                    del left[result[0]]
+                    yield result
         except (BrokenProcessPool, RuntimeError, PermissionError) as error:
             _log.warning(
                 "worker processes for decoding are not available (%s); going on in this one",
@@ -207,14 +210,17 @@ def decode_files(
     """Decode files; runs in the worker processes.
 
     Returns:
-        For each job its number and the decoded clip, or the reason why there is none.
+        For each job its number, the decoded clip or the reason why there is none, and what
+        `coefvq.data.colour.stream_colour` says of it.
     """
     results: list[_Result] = []
     for number, path in jobs:
         try:
-            results.append((number, read_file(path, inputs, sampling)))
+            with open_clip(path, inputs) as media:
+                reading = read_media(media, inputs, sampling)
+                results.append((number, reading, stream_colour(media.video)))
         except UnreadableClip as error:
-            results.append((number, error.reason))
+            results.append((number, error.reason, None))
     return results
 
 

@@ -76,24 +76,40 @@ def read_file(
     Raises:
         UnreadableClip: see `coefvq.data.video.decode_frames` and `coefvq.data.audio.decode_audio`.
     """
-    with Media(path, sound=inputs.audio, sound_seconds=inputs.audio_seconds) as media:
-        chunks = None
-        if inputs.motion_frames:
-            chunks = Chunks(inputs.motion_frames, inputs.motion_seconds, inputs.motion_size)
-        frames, frame_mask, _, motion = frames_and_chunks_of(
-            media, inputs.num_frames, sampling, inputs.frame_size, inputs.fit, rng, chunks=chunks
-        )
-        if not inputs.audio:
-            silence = np.zeros((0, 0), np.float16), np.zeros(0, bool)
-            return Reading(frames, frame_mask, *silence, motion)
-        waveform = sound_of(media, inputs.sample_rate, inputs.audio_seconds)
-        audio, audio_mask = log_mel(
-            waveform,
-            sample_rate=inputs.sample_rate,
-            mel_bins=inputs.mel_bins,
-            hop_length=inputs.hop_length,
-            num_frames=inputs.mel_frames,
-        )
+    with open_clip(path, inputs) as media:
+        return read_media(media, inputs, sampling, rng)
+
+
+def open_clip(path: str | Path, inputs: InputSpec) -> Media:
+    """Open a file with what will be read of it.
+
+    Raises:
+        UnreadableClip: see `coefvq.data.media.Media`.
+    """
+    return Media(path, sound=inputs.audio, sound_seconds=inputs.audio_seconds)
+
+
+def read_media(
+    media: Media, inputs: InputSpec, sampling: str, rng: np.random.Generator | None = None
+) -> Reading:
+    """The same as `read_file` of a file that is open."""
+    chunks = None
+    if inputs.motion_frames:
+        chunks = Chunks(inputs.motion_frames, inputs.motion_seconds, inputs.motion_size)
+    frames, frame_mask, _, motion = frames_and_chunks_of(
+        media, inputs.num_frames, sampling, inputs.frame_size, inputs.fit, rng, chunks=chunks
+    )
+    if not inputs.audio:
+        silence = np.zeros((0, 0), np.float16), np.zeros(0, bool)
+        return Reading(frames, frame_mask, *silence, motion)
+    waveform = sound_of(media, inputs.sample_rate, inputs.audio_seconds)
+    audio, audio_mask = log_mel(
+        waveform,
+        sample_rate=inputs.sample_rate,
+        mel_bins=inputs.mel_bins,
+        hop_length=inputs.hop_length,
+        num_frames=inputs.mel_frames,
+    )
     return Reading(frames, frame_mask, audio, audio_mask, motion)
 
 

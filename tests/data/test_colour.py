@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from coefvq.data.colour import colour_note, colour_of
+from coefvq.data.colour import colour_note, colour_of, colours_of
 from coefvq.data.decoding import fill_cache
 from coefvq.data.frame_cache import FrameCache
 from coefvq.data.video import decode_frames
@@ -72,13 +72,13 @@ def test_what_a_file_says_of_its_colours(folder, options, words):
 
 def test_one_sentence_with_their_number(folder, clip_files):
     sdr = sorted(clip_files.iterdir())[:2]
-    assert colour_note(sdr) is None and colour_note([]) is None
+    assert colour_note(*colours_of(sdr)) is None and colour_note({}, 0) is None
     hdr = write(folder / "hdr.mp4")
-    note = colour_note([*sdr, hdr])
+    note = colour_note(*colours_of([*sdr, hdr]))
     assert note.startswith("1 of 3 clips are HDR") and "(hdr.mp4: PQ, BT.2020, 10 bits)" in note
     assert "\n" not in note
     more = [shutil.copy(hdr, folder / f"copy{k}.mp4") for k in range(3)]
-    assert "copy1.mp4: PQ, BT.2020, 10 bits; …)" in colour_note(more)
+    assert "copy1.mp4: PQ, BT.2020, 10 bits; …)" in colour_note(*colours_of(more))
 
 
 def test_what_cannot_be_opened_is_nobodys_colour(tmp_path):

@@ -56,10 +56,10 @@ def test_the_cache_holds_what_reading_gives_to_the_bit(workers, cache, clips):
 def test_only_what_is_missing_is_decoded(cache, clips, monkeypatch):
     fill_cache(cache, clips[:5], INPUTS, "uniform")
     asked = []
-    original = decoding.read_file
+    original = decoding.open_clip
     monkeypatch.setattr(
         decoding,
-        "read_file",
+        "open_clip",
         lambda path, *rest: asked.append(Path(path).stem) or original(path, *rest),
     )
     fill_cache(cache, clips, INPUTS, "uniform")
@@ -70,7 +70,7 @@ def test_only_what_is_missing_is_decoded(cache, clips, monkeypatch):
 
 def test_an_interrupted_run_goes_on_from_its_last_shard(cache, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(frame_cache, "SHARD_CLIPS", 4)
-    original, count = decoding.read_file, 0
+    original, count = decoding.open_clip, 0
 
     def interrupted(path, *rest):
         nonlocal count
@@ -80,7 +80,7 @@ def test_an_interrupted_run_goes_on_from_its_last_shard(cache, clips, tmp_path, 
         return original(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "read_file", interrupted)
+        patch.setattr(decoding, "open_clip", interrupted)
         # SIGKILL gives no chance to write what is there; neither does this.
         patch.setattr(
             FrameCache,

@@ -119,13 +119,9 @@ class PairDataModule(lightning.LightningDataModule):
         manifest = self.source.load()
         self.task: TaskSpec = manifest.task
         self.sub_labels = manifest.sub_labels
-        self.tokenizer = make_tokenizer(
-            clips_of(manifest.split("train")),
-            self.inputs.text_fields,
-            self.tokenizer_name,
-            self.max_vocab_size,
-        )
-        warn_of_cut_texts(clips_of(manifest.split("train")), self.inputs, self.tokenizer)
+        clips, fields = clips_of(manifest.split("train")), self.inputs.text_fields
+        self.tokenizer = make_tokenizer(clips, fields, self.tokenizer_name, self.max_vocab_size)
+        warn_of_cut_texts(clips, self.inputs, self.tokenizer)
         words = self.tokenizer_name or f"trained {self.max_vocab_size}"
         self.fingerprint = reading_fingerprint(manifest, self.inputs, words)
         self.public_fingerprint = self.fingerprint  # pairs have no privileged features

@@ -83,8 +83,8 @@ def test_each_clip_is_decoded_once(make, monkeypatch):
     from coefvq.data import decoding
 
     read = []
-    real = decoding.read_file
-    monkeypatch.setattr(decoding, "read_file", lambda p, *a: read.append(p) or real(p, *a))
+    real = decoding.open_clip
+    monkeypatch.setattr(decoding, "open_clip", lambda p, *a: read.append(p) or real(p, *a))
     data = make()
     data.prepare()
     assert len(read) == len(set(read)) == 12
