@@ -148,7 +148,7 @@ def planted(kind, clips=256, seed=0):
 
 @pytest.mark.parametrize("kind", ["blur", "loudness", "word"])
 def test_learns_from_each_modality(kind):
-    student = learn(small_student(), planted(kind), 60)
+    student = learn(small_student(), planted(kind, clips=128), 40)
     assert right(student, planted(kind, seed=1)) > 0.9
 
 
