@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from coefvq import config
+from coefvq.cascade import report
 from coefvq.cascade.calibrate import Kind
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.policy import Policy
@@ -54,6 +55,8 @@ def save(finished_cascade, tmp_path, monkeypatch):
     took = {"p50": 0.1, "p99": 0.2}
     latencies = {"kept": took, "deferred": took}
     monkeypatch.setattr(cascade_cost, "latencies", lambda *given: latencies)
+    monkeypatch.setattr(fit_folder, "write_cascade", lambda *given: None)
+    monkeypatch.setattr(report, "normalised_area", lambda *given, **words: 0.0)  # takes long
     light = finished_cascade / "student"
     heavy = json.loads((finished_cascade / "report.json").read_text())["paths"]["teacher"]
     second = tmp_path / "second"
