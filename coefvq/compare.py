@@ -151,7 +151,8 @@ def _run_group(jobs: Sequence[Job], threads: int | None) -> list[tuple[Job, dict
 def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]]]:
     """Run everything, write `table.md`, `table.csv` and `table.json` into `cfg.out`.
 
-    Runs that fitted a cascade also give `cascades.md` and `cascades.csv`: every budget over seeds.
+    Runs that fitted a cascade also give `cascades.md` and `cascades.csv`: every budget over seeds,
+    and `calibrators.md` and `calibrators.csv`: every calibrator at the cascade's budget.
 
     Returns:
         The reports, each with its `label`, and the runs that failed with the reason.
@@ -159,6 +160,7 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
     Raises:
         ValueError: if a row makes no config, or no run succeeded.
     """
+    from coefvq.cascade.ablation_table import ablation_table
     from coefvq.evaluation.budget_table import budget_table
     from coefvq.evaluation.metrics import OF_CLASSES
     from coefvq.evaluation.quality import OF_SCORES
@@ -197,6 +199,9 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
     if cascades := budget_table(reports):
         written += [path.name for path in cascades.write(cfg.out)]
         Console().print(cascades.to_markdown(), markup=False)
+    if calibrators := ablation_table(reports):
+        written += [path.name for path in calibrators.write(cfg.out)]
+        Console().print(calibrators.to_markdown(), markup=False)
     print(f"written: {', '.join(map(str, written))}")
     return reports, failures
 

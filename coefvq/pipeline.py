@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from coefvq import config, engine, loggers
@@ -29,7 +29,7 @@ from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
 from coefvq.schedules import read_schedules
 from coefvq.scoring import score, undefined_notes_of
-from coefvq.serving.fit_folder import fit_and_save
+from coefvq.serving.fit_folder import SETTINGS, fit_and_save, fit_words
 from coefvq.student_start import start_student
 from coefvq.teacher_supply.memory import estimate_memory
 from coefvq.teacher_supply.opening import open_teacher
@@ -92,10 +92,12 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
         say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {config.task_word(cfg)}")
         started = None if cfg.start == "labels" else cfg.start
         data = prepared_data(cfg, started or cfg.teacher.checkpoint)
-    # Refuses a wrong word before minutes are spent on a teacher.
+    # Refused before minutes are spent on a teacher.
     objective = make_objective(cfg)
     if "student" in cfg.phases and cfg.teacher.kind == "model" and cfg.teacher.model is None:
         objective.check_without_teacher()
+    if cfg.cascade.gate is not None:
+        fit_words(OmegaConf.masked_copy(cfg.cascade, SETTINGS), data.task.kind)
     with watch("teacher"):
         teacher = open_teacher(cfg, data, say)
     chosen = engine.build(cfg.logger) if cfg.logger is not None else None
@@ -114,7 +116,13 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
             export_student(student, data, folder, report)
         if student is not None and teacher is not None and cfg.cascade.gate is not None:
             with watch("cascade"):
-                report["cascade"] = add_cascade(cfg, folder, data, teacher, held, curves, device)
+                try:
+                    found = add_cascade(cfg, folder, data, teacher, held, curves, device)
+                except ValueError as error:  # these clips don't allow it; the models stay
+                    report["notes"] = [*report.get("notes", []), f"no cascade was fitted: {error}"]
+                    say(f"cascade  none: {error}", soft_wrap=True)
+                else:
+                    report["cascade"] = found
         with watch("report"):
             pictures = write_plots(
                 folder.plots,
