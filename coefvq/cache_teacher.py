@@ -86,7 +86,8 @@ def _main(cfg: DictConfig) -> None:
             console.print(*words, **options)
 
     with launch.one_sentence():
-        config.check_words_are_read(cfg, HydraConfig.get().overrides.task)
+        if HydraConfig.initialized():
+            config.check_words_are_read(cfg, HydraConfig.get().overrides.task)
         result = cache_teacher(cfg, say)
         if result is None:
             return

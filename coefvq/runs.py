@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -155,16 +156,16 @@ def open_run(path: str | Path | None, config: dict[str, Any], resume: bool) -> R
 
 @contextmanager
 def forgotten_if_unused(run: RunFolder) -> Iterator[None]:
-    """Remove the folder if what is inside fails before anything but the config is written.
+    """Remove the folder if what is inside fails before a step is logged or anything else is there.
 
     A mistyped word then leaves nothing behind that a second try would stumble over.
     """
     try:
         yield
     except BaseException:
-        if rank() == 0 and {path.name for path in run.path.iterdir()} == {run.config.name}:
-            run.config.unlink()
-            run.path.rmdir()
+        settings = {run.config, run.path / "logs" / "hparams.yaml"}
+        if rank() == 0 and settings.issuperset(p for p in run.path.rglob("*") if p.is_file()):
+            shutil.rmtree(run.path)
         raise
 
 

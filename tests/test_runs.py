@@ -79,7 +79,14 @@ def test_a_run_that_failed_before_it_began_leaves_nothing():
     assert not run.path.exists()
     run = open_run("r", CONFIG, resume=False)
     with pytest.raises(ValueError), forgotten_if_unused(run):
-        (run.path / "checkpoints").mkdir()
+        (run.path / "logs").mkdir()
+        (run.path / "logs" / "hparams.yaml").touch()  # what a logger is told first
+        raise ValueError
+    assert not run.path.exists()
+    run = open_run("r", CONFIG, resume=False)
+    with pytest.raises(ValueError), forgotten_if_unused(run):
+        (run.path / "logs").mkdir()
+        (run.path / "logs" / "metrics.csv").touch()
         raise ValueError
     assert run.config.exists()
 

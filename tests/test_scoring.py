@@ -73,7 +73,7 @@ def test_the_threshold_comes_from_validation_and_meets_the_test_clips():
     low, high = torch.tensor([1.0, 2.0]).sigmoid()
     assert report["threshold"] == {"student": pytest.approx(((low + high) / 2).item())}
     assert report["test"]["student"]["f1"] == 1.0 and report["test"]["student"]["n"] == 4
-    assert set(report) == {"test", "threshold"} and set(report["test"]) == {"student"}
+    assert set(report) == {"test", "validation", "threshold"} and set(report["test"]) == {"student"}
     assert curves["student"].ids == tuple(f"clip{n}" for n in range(5))
     assert held["student"].logits.tolist() == VAL[0]
     assert student.labels == [None] * 4  # two batches of each split, public
@@ -118,7 +118,9 @@ def test_scores_of_a_known_range_get_a_unit_or_a_note_that_says_why_not():
     assert "score_calibration" not in few
     plain = TaskSpec("mos", "regression")
     free, _, _ = score(CFG, Data(plain, rising(20), rising(5)), None, Student(), CPU)
-    assert set(free) == {"test", "threshold"} and free["threshold"] == {"student": None}
+    assert set(free) == {"test", "validation", "threshold"} and free["threshold"] == {
+        "student": None
+    }
 
 
 class PairStudent(nn.Module):
@@ -202,7 +204,7 @@ def test_the_protocol_of_the_field_draws_whole_contents_and_looks_within_each():
     assert result["contents"]["a"]["srcc"] == pytest.approx(1.0)
     # Of 1.5 < 2.5 < 4 the model says 2.5 > 1.5 > 0.5.
     assert result["contents"]["b"]["srcc"] == pytest.approx(-1.0)
-    assert result["subsets"]["srcc"].keys() == {"median", "low", "high", "n"}
+    assert result["subsets"]["srcc"].keys() == {"median", "low", "high", "n", "mean"}
     assert result["subsets"]["rmse"]["n"] == 8
     alone = vqa_protocol(found(scores, labels, mask), contents([None] * 8), "test", 3)
     assert alone["contents"] == {}  # every clip is a content of its own
@@ -211,14 +213,15 @@ def test_the_protocol_of_the_field_draws_whole_contents_and_looks_within_each():
 
 
 def test_what_is_printed_of_it():
-    spread = {"median": 0.5, "low": 0.25, "high": 0.75, "n": 8}
+    spread = {"median": 0.5, "low": 0.25, "high": 0.75, "n": 8, "mean": 0.5}
     subsets = dict.fromkeys(("srcc", "plcc", "krcc", "rmse", "rmse_raw"), spread)
+    subsets["logistic_fit"] = spread | {"mean": 0.75}
     lines = list(vqa_lines({"vqa": {"student": {"subsets": subsets, "contents": {}}}}))
     assert lines[0].startswith("student: median [95 % range]") and "model fixed" in lines[0]
     assert lines[1:] == [
         f"  {name:<5} 0.500 [0.250, 0.750]  (8 subsets)"
         for name in ("SRCC", "PLCC", "KRCC", "RMSE")
-    ]
+    ] + ["  PLCC and RMSE are of raw scores in 2 of 8 subsets, where the logistic was not fitted"]
     assert list(vqa_lines({"test": {}})) == []
 
 

@@ -61,7 +61,7 @@ def test_the_screen_of_the_main_job(finished_run, small_words, tmp_path):
 
 
 def test_a_sweep_gives_each_run_a_folder_of_its_own(call, tmp_path):
-    status, _, error = call("-m", "+recipe=supervised", "seed=1,1,2")
+    status, _, error = call("+recipe=supervised", "seed=1,1,2", "-m")
     assert status == 0, error
     names = sorted(p.parent.name for p in tmp_path.glob("runs/*/report.json"))
     assert len(names) == 3
@@ -93,13 +93,16 @@ def test_a_swept_value_stands_in_the_folder_name(call, tmp_path):
         (["+recipe=cpfd", "objective.temperature=0"], "objective.temperature must be a number in"),
         (["+recipe=cpfd", "+objective.weights.colour=1"], "objective.weights names"),
         (["+recipe=cpfd", "objective.hard_weight=soft"], "hard_weight"),
-        (["+recipe=pfd", "teacher=none"], "teacher=none, but the term pfd of the objective learn"),
+        (["+recipe=pfd", "teacher=none"], "teacher=none, but the terms pfd, distill of"),
         (["+recipe=supervised", "+student.pretrained.vision=x"], "pretrained is a Pretrained or"),
         (["+recipe=cpfd", "student=xvlm"], "student=xvlm is unknown (did you mean xvlm_"),
         (["+recipe=cpfd", "data.labeled=4"], "data.labeled is no word of this config; add --cfg"),
         (["+recipe=cpfd", "teacher.checkpoint=x", "teacher.model.fusion=gated"], "leave out one"),
         (["+recipe=cpfd", "data.labelled=0"], "data.labelled must be a"),
-        (["+recipe=cpfd", "teacher.checkpoint=nowhere"], "teacher.checkpoint=nowhere is not a"),
+        (
+            ["+recipe=cpfd", "teacher.checkpoint=nowhere"],
+            "teacher.checkpoint=nowhere is taken as it",
+        ),
         (["+recipe=cpfd", "resume=true"], "resume=true needs the folder to go on with"),
     ],
 )

@@ -54,7 +54,7 @@ def test_files_that_are_missing_are_left_out_where_bad_clips_are(word, checked):
         ({"frame_sise": 3}, "data options frame_sise are unknown; there are .*frame_size"),
         ({"task": "ranking"}, "data.task=ranking is unknown"),
         ({"sampling": "best"}, "sampling 'best' is unknown"),
-        ({"batch_size": 0}, "batch sizes must be at least 1, got 0"),
+        ({"batch_size": 0}, "data.batch_size must be a whole number of at least 1, got 0"),
         ({"motion_frames": -1}, "chunks of video have 0 or more pictures"),
     ],
 )

@@ -25,7 +25,7 @@ def test_history_skips_blanks(rows, tmp_path):
 
 def test_every_term_has_a_curve(rows):
     axes = loss_figure(rows).axes[0]
-    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    words = [text.get_text() for text in axes.figure.legends[0].get_texts()]
     assert words == [
         "weighted sum, training",
         "weighted sum, validation",
@@ -43,7 +43,7 @@ def test_a_single_term_is_not_drawn_twice():
         for s in range(5)
         for name in ("train/loss", "train/loss/task")
     ]
-    words = [text.get_text() for text in loss_figure(rows).axes[0].get_legend().get_texts()]
+    words = [text.get_text() for text in loss_figure(rows).legends[0].get_texts()]
     assert words == ["task, training"]
 
 

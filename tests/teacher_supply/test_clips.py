@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from coefvq import engine
 from coefvq.data.content import clip_content
@@ -124,7 +124,8 @@ def test_its_answers_are_found_too(prepared):
     found = open_teacher(cfg, data, lambda *_, **__: None)
     assert found.cache.folder == first.cache.folder
     # ... also by whoever is given their folder.
-    cfg.teacher.kind, cfg.teacher.path = "cached", str(first.cache.folder)
+    with open_dict(cfg):
+        cfg.teacher.kind, cfg.teacher.path = "cached", str(first.cache.folder)
     read = open_teacher(cfg, data, lambda *_, **__: None)
     batch = next(iter(data.train_dataloader()))
     assert torch.equal(read.ask(batch).logits, first.ask(batch).logits)

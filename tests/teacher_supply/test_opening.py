@@ -48,7 +48,7 @@ def test_a_temperature_is_fitted_said_and_reported(opened, small, tmp_path):
 
 
 def test_a_table_is_a_teacher(opened, small, tmp_path):
-    _, data, _ = opened("seed=31", recipe="supervised")
+    _, data, _ = opened("seed=31", "train_on=all", recipe="supervised")
     ids = [name for split in ("train", "val", "test") for name in data.whole_split(split).ids]
     path = tmp_path / "scores.csv"
     lines = [f"{name},{0.25 if i % 2 else 0.75}" for i, name in enumerate(ids)]
@@ -78,7 +78,7 @@ def test_several_teachers_are_mixed(opened):
 
 
 def test_a_member_has_words_of_its_own(opened, tmp_path):
-    _, data, _ = opened("seed=31", recipe="supervised")
+    _, data, _ = opened("seed=31", "train_on=all", recipe="supervised")
     ids = [name for split in ("train", "val", "test") for name in data.whole_split(split).ids]
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(["name,logit", *(f"{name},1.5" for name in ids)]) + "\n")
@@ -91,7 +91,7 @@ def test_a_member_has_words_of_its_own(opened, tmp_path):
 def test_a_teacher_near_chance_stops_the_run(opened, tmp_path, monkeypatch):
     monkeypatch.setattr("coefvq.teacher_supply.preflight.MIN_LABELS", 8)
     words = ("seed=38", "data.val=40", "data.labelled=8", "data.test=8")
-    _, data, _ = opened(*words, recipe="supervised")
+    _, data, _ = opened(*words, "train_on=all", recipe="supervised")
     ids = [name for split in ("train", "val", "test") for name in data.whole_split(split).ids]
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(["id,probability", *(f"{name},0.5" for name in ids)]) + "\n")

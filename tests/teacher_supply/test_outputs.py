@@ -24,7 +24,7 @@ def words(**changes):
     """As much of a config as an identity depends on."""
     cfg = {
         "teacher": {"name": "toy", "kind": "model", "cache_dtype": "float32", "views": None,
-                    "view_invariant": False},
+                    "view_invariant": False, "inputs": "whole"},
         "trainer": {"precision": "32-true"}, "data": {"val": 2}, "cache_dir": "there",
     }  # fmt: skip
     made = OmegaConf.create(cfg)
@@ -37,6 +37,7 @@ def data_of(**changes):
     """As much of prepared data; a split is named by how it is shown."""
     values = {
         "fingerprint": "f" * 32,
+        "public_fingerprint": "a" * 32,
         "inputs": InputSpec(),
         "task": TaskSpec("bad", "binary", ("good", "bad")),
         "whole_split": lambda name, **how: (name, how),

@@ -28,6 +28,7 @@ def data():
     """As much of prepared data as a reader looks at."""
     return SimpleNamespace(
         fingerprint="f" * 32,
+        public_fingerprint="a" * 32,
         inputs=InputSpec(),
         task=TaskSpec("bad", "binary", ("good", "bad")),
         whole_split=lambda name, **_: split(SPLITS[name]),
