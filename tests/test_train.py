@@ -61,7 +61,7 @@ def test_the_screen_of_the_main_job(finished_run, small_words, tmp_path):
 
 
 def test_a_sweep_gives_each_run_a_folder_of_its_own(call, tmp_path):
-    status, _, error = call("-m", "+recipe=supervised", "seed=1,1,2")
+    status, _, error = call("+recipe=supervised", "seed=1,1,2", "-m")
     assert status == 0, error
     names = sorted(p.parent.name for p in tmp_path.glob("runs/*/report.json"))
     assert len(names) == 3
