@@ -41,19 +41,14 @@ def dress(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(axes: Axes, *, below: bool = False) -> None:
-    """Add a legend where anything has a label.
+def legend(axes: Axes) -> None:
+    """Add a legend under the axes, where it hides no curve, if anything has a label.
 
-    Args:
-        axes: the picture.
-        below: under the axes, for curves that may be anywhere.
+    Matplotlib's own search for the best place inside the axes is slow with many points, and
+    warns by the clock.
     """
-    if not axes.get_legend_handles_labels()[0]:
-        return
-    if below and axes.figure is not None:
-        handles, labels = axes.get_legend_handles_labels()
+    handles, labels = axes.get_legend_handles_labels()
+    if handles and axes.figure is not None:
         axes.figure.legend(
             handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9
         )
-        return
-    axes.legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=9)

@@ -66,7 +66,7 @@ def loss_figure(rows: Rows) -> Figure:
             name = f"{label}, validation"
             axes.plot(steps, values, "o--", color=colour, linewidth=1.2, markersize=3.5, label=name)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if axes.get_ylim()[0] < 0 else 0.0)
-    legend(axes, below=True)
+    legend(axes)
     return figure
 
 

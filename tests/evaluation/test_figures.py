@@ -11,13 +11,23 @@ def test_axes_carry_title_and_words():
 
 
 def test_a_legend_only_where_something_is_named():
-    _, axes = one_axes("", "x", "y")
+    figure, axes = one_axes("", "x", "y")
     axes.plot([0, 1], [0, 1])
     legend(axes)
-    assert axes.get_legend() is None
+    assert figure.legends == []
     axes.plot([0, 1], [1, 0], label="a")
     legend(axes)
-    assert axes.get_legend() is not None
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a"]
+
+
+def test_a_legend_hides_no_curve_and_searches_for_no_place(tmp_path):
+    figure, axes = one_axes("", "x", "y")
+    axes.plot([0, 1], [0, 1], label="a")
+    legend(axes)
+    figure.savefig(tmp_path / "a.png")
+    below = figure.legends[0].get_window_extent()
+    assert below.y1 <= axes.get_window_extent().y0
+    assert axes.get_legend() is None  # matplotlib's own search warns where drawing takes a second
 
 
 def test_figures_stay_out_of_pyplot():

@@ -103,12 +103,13 @@ def test_one_class_still_draws(value, tmp_path):
 def test_pictures_carry_their_words(predict):
     task = TASKS["multiclass"]
     models = {name: (p.logits, p.labels) for name, p in predict(task).items()}
-    axes = precision_recall_figure(models, task, {}).axes[0]
+    figure = precision_recall_figure(models, task, {})
+    axes = figure.axes[0]
     assert "micro-average of 3 classes" in axes.get_title(loc="left")
     assert axes.get_xlabel() == "recall" and axes.get_ylabel() == "precision"
-    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert any(word.startswith("teacher, average precision 0.") for word in words)
-    reliability = reliability_figure(models, task).axes
-    assert reliability[1].get_ylabel() == "clips"
-    words = [text.get_text() for text in reliability[0].get_legend().get_texts()]
+    figure = reliability_figure(models, task)
+    assert figure.axes[1].get_ylabel() == "clips"
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert any(word.startswith("student, ECE 0.") for word in words)
