@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
@@ -34,9 +35,10 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in folder("recipes").glob("*.yaml"))
 
 
-def task_word(cfg: DictConfig) -> str:
+def task_word(cfg: Mapping[str, Any] | DictConfig) -> str:
     """What a run is about, before the data say it: their word for it, or what they are."""
-    return str(cfg.data.get("task") or cfg.data["_target_"].rsplit(".", 1)[-1])
+    data = cfg["data"]
+    return str(data.get("task") or data["_target_"].rsplit(".", 1)[-1])
 
 
 def register_recipes() -> None:

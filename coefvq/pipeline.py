@@ -249,6 +249,7 @@ def _finish(
         "data": description,
         "skipped_clips": description.pop("skipped"),
         "data_fingerprint": data.fingerprint,
+        "test_fingerprint": next((c.clips_fingerprint for c in curves.values()), None),
         "teacher_name": None if teacher is None else teacher.name,
         "teacher_fingerprint": None if teacher is None else teacher.fingerprint,
         "teacher_calibration": None

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from coefvq.config import task_word
 from coefvq.files import write_text
 
 # Keys that say where and how to go on, not what to compute.
@@ -124,7 +125,7 @@ def open_run(path: str | Path | None, config: dict[str, Any], resume: bool) -> R
     if path is None:
         if resume:
             raise ValueError("resume=true needs the folder to go on with: add run_dir=runs/<name>")
-        path = default_run_dir(config["name"], str(config["data"].get("task")), config["seed"])
+        path = default_run_dir(config["name"], task_word(config), config["seed"])
     run = RunFolder(Path(path).absolute())
     if run.path.exists() and not run.path.is_dir():
         raise ValueError(f"run_dir={path} is a file; give a folder")

@@ -20,6 +20,12 @@ def test_a_run_gets_a_folder_named_after_it():
     assert again.path != run.path
 
 
+def test_data_without_a_task_word_name_themselves():
+    config = {**CONFIG, "data": {"_target_": "coefvq.data.pairs.shortform_pairs"}}
+    run = open_run(None, config, resume=False)
+    assert run.path.name.startswith("cpfd-shortform_pairs-s1-")
+
+
 def test_default_names_never_collide(monkeypatch):
     monkeypatch.setattr("time.strftime", lambda form: "now")
     assert default_run_dir("a", "b", 1).is_dir()

@@ -159,7 +159,7 @@ def _number(value: float | None) -> float:
 
 
 def _name(budget: float) -> str:
-    names = {0.0: "0 % (light alone)", 1.0: "100 % (heavy alone)"}
+    names = {0.0: "0 % (light alone)", 1.0: "100 % (heavy asked about all)"}
     return names.get(budget, f"{100 * budget:g} %")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -26,6 +27,13 @@ class Predictions:
     logits: Tensor
     labels: Tensor | None
     label_mask: Tensor | None
+
+    @property
+    def clips_fingerprint(self) -> str:
+        """Which clips with which labels these are, in any order, whatever was read of them."""
+        labels = [None] * len(self.ids) if self.labels is None else self.labels.tolist()
+        rows = sorted(f"{name!r} {label!r}" for name, label in zip(self.ids, labels, strict=True))
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ All three are made from one dict:
     test.teacher, test.student, test.agreement      metrics by name; test.gap_closed where known
     threshold                                       a number, or by model
     data, data_fingerprint, skipped_clips           what it was run on
+    test_fingerprint                                which clips, with which labels, it was scored on
     teacher_name, teacher_fingerprint               who taught
     seconds, peak_memory_mb, versions, paths        what it cost and where everything lies
     plots, notes                                    pictures relative to the report; sentences

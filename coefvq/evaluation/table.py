@@ -16,6 +16,7 @@ from coefvq.evaluation.gap import (
     paired_difference,
 )
 from coefvq.evaluation.metrics import higher_is_better
+from coefvq.evaluation.same_clips import different_data
 from coefvq.evaluation.table_text import to_csv, to_json, to_markdown
 from coefvq.evaluation.teachers import TeacherIndex
 
@@ -273,14 +274,7 @@ def _notes(
             if undefined:
                 notes.append(f"undefined metric: {row.label} on {task}, seeds {_listed(undefined)}")
     for task in tasks:
-        for seed in seeds:
-            here: dict[str, list[str]] = {}
-            for (label, t, s), report in runs.items():
-                if (t, s) == (task, seed) and report.get("data_fingerprint"):
-                    here.setdefault(str(report["data_fingerprint"]), []).append(label)
-            if len(here) > 1:
-                groups = " | ".join(", ".join(group) for group in here.values())
-                notes.append(f"different data on {task}, seed {seed}: {groups}")
+        notes += different_data(task, seeds, runs)
     return notes
 
 

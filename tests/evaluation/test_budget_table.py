@@ -61,7 +61,7 @@ def test_a_heavy_model_without_f1_promises_nothing(nothing):
     table = budget_table([report(1, ONE) | {"cascade": {"curve": curve}}])
     assert table.enough("coefvq", "bad_sound") == {}
     assert "no F1 above 0" in table.to_markdown()
-    assert "| 100 % (heavy alone) | 100.0% | 0.000 | 0.000 |" in table.to_markdown()
+    assert "| 100 % (heavy asked about all) | 100.0% | 0.000 | 0.000 |" in table.to_markdown()
 
 
 def test_writes_both_files(tmp_path):

@@ -53,3 +53,18 @@ def test_batches_without_labels_give_none():
 def test_nothing_to_predict_is_said():
     with pytest.raises(ValueError, match="the split is empty"):
         collect(student, [])
+
+
+def test_clips_are_the_same_in_any_order_and_with_any_answer():
+    found = collect(student, toy_batches())
+    turned = dataclasses.replace(
+        found,
+        ids=found.ids[::-1],
+        logits=found.logits + 1,
+        labels=found.labels.flip(0),
+        label_mask=found.label_mask.flip(0),
+    )
+    assert turned.clips_fingerprint == found.clips_fingerprint
+    for other in (found.labels.flip(0), 1 - found.labels, None):
+        changed = dataclasses.replace(found, labels=other)
+        assert changed.clips_fingerprint != found.clips_fingerprint

@@ -141,7 +141,7 @@ def test_mixed_data_is_named_and_teachers_kept_apart(make_report):
     table = comparison_table(made)
     assert row(table, "pfd").cells["kind"].gap.value == pytest.approx(0.05 / 0.4)
     assert row(table, "pfd few").cells["kind"].gap.value == pytest.approx(0.05 / 0.1)
-    assert any(note.startswith("different data on kind, seed 1") for note in table.notes)
+    assert any(note.startswith("different data on kind, seeds 1, 2") for note in table.notes)
     assert [r.label for r in table.rows if r.kind == "teacher"] == [
         "teacher df_xvlm (of pfd)",
         "teacher df_xvlm (of pfd few)",
