@@ -23,7 +23,7 @@ from coefvq.distiller import Distiller
 from coefvq.evaluation.cascade_page import cascade_table
 from coefvq.evaluation.collect import Predictions
 from coefvq.evaluation.plots import write_plots
-from coefvq.evaluation.report import terminal_table, versions, write_report
+from coefvq.evaluation.report import terminal_table, write_report
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
@@ -35,6 +35,7 @@ from coefvq.teacher_supply.memory import estimate_memory
 from coefvq.teacher_supply.opening import open_teacher
 from coefvq.teacher_supply.outputs import TeacherSupply
 from coefvq.teacher_supply.words import check_teacher_words
+from coefvq.versions import versions
 
 console = Console(stderr=True, highlight=False)
 

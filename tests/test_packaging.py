@@ -34,6 +34,48 @@ def test_from_a_bare_checkout(tmp_path):
     assert_recipe(run(SHOW, tmp_path, path=ROOT))
 
 
+def test_nothing_else_asks_for_installed_metadata():
+    # In a bare checkout there are none, see coefvq.versions.
+    asking = [
+        p.name for p in (ROOT / "coefvq").rglob("*.py") if "importlib.metadata" in p.read_text()
+    ]
+    asking += [
+        p.name
+        for p in (ROOT / "coefvq").rglob("*.py")
+        if "from importlib import metadata" in p.read_text()
+    ]
+    assert asking == ["versions.py"]
+
+
+# The main job where coefvq was never installed: its metadata are hidden.
+BARE = """
+import sys
+from importlib import metadata
+known = metadata.distribution
+def distribution(name):
+    if name == "coefvq":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+metadata.distribution = distribution
+from coefvq.train import main
+sys.argv = ["train", *sys.argv[1:]]
+main()
+"""
+SMALL = ["student=xvlm_micro", "data.num_frames=1", "data.pool=60", "data.labelled=20"]
+SMALL += ["data.unlabelled=10", "data.val=15", "data.test=15", "data.batch_size=8"]
+SMALL += ["trainer.max_steps=2", "teacher.training.max_steps=2", "teacher.preflight=false"]
+
+
+@pytest.mark.slow
+def test_the_main_job_runs_in_a_bare_checkout(tmp_path):
+    words = ["+recipe=cpfd", *SMALL, "run_dir=run", f"cache_dir={tmp_path / 'cache'}"]
+    done = run(["-c", BARE, *words], tmp_path, path=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.json").exists()
+    again = run(["-m", "coefvq.predict", "model=run/student", "clips=cache"], tmp_path, path=ROOT)
+    assert again.returncode == 0, again.stderr
+
+
 @pytest.mark.slow
 def test_from_a_wheel(tmp_path):
     wheels = tmp_path / "wheels"

@@ -56,7 +56,7 @@ class ManifestSource:
         privileged: columns with privileged features; patterns such as `dense_*` are expanded.
         split: column that names the split; ignored when `val` or `test` is given, and not needed:
             without it whole groups are assigned by hash.
-        group: column whose groups must stay on one side of a split.
+        group: column whose groups must stay on one side of a split; `group` itself need not exist.
         log1p: privileged features (or patterns) to put through log(1 + x).
         val_fraction: share of rows for validation where no split is given.
         test_fraction: likewise for the test split.
@@ -83,7 +83,7 @@ class ManifestSource:
         classes: Sequence[str] | None = None,
         privileged: str | Sequence[str] = (),
         split: str | None = "split",
-        group: str | None = None,
+        group: str | None = "group",
         log1p: str | Sequence[str] = (),
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
@@ -142,8 +142,7 @@ class ManifestSource:
         file = tables["train"].file
         problems += [*check_splits(rows, file), *check_privileged(rows, file, names)]
         problems += check_files_of_splits(rows, [clip.path for clip in clips])
-        if self.group is not None:
-            problems.extend(check_groups(rows, self.group))
+        problems += check_groups(rows, str(self.group))
         train = [row for row in rows if row.split == "train"]
         if train and all(self._unlabelled(row) for row in train):
             problems.append(Problem(file, None, "no training clip has a label; label some of them"))
@@ -166,6 +165,9 @@ class ManifestSource:
     def _by_column(self, tables: dict[str, Table]) -> bool:
         return self.split in tables["train"].columns
 
+    def _by_group(self, tables: dict[str, Table]) -> bool:
+        return any(self.group in table.columns for table in tables.values())
+
     def _needed(self, names: Sequence[str], tables: dict[str, Table]) -> list[str]:
         wanted = {
             "id": (self.id,),
@@ -174,12 +176,13 @@ class ManifestSource:
             "label": self._label_columns,
             "privileged": names,
             "label_std": (self.label_std,) if self.label_std else (),
-            "group": (self.group,) if self.group else (),
+            "group": () if self.group in (None, "group") else (str(self.group),),
         }
         own = {"split": (str(self.split),)} if self.split not in (None, "split") else {}
         # Rows of the first file are the only ones that may go anywhere.
         check_columns(tables.values(), wanted, of_first=own)
         extra = [str(self.split)] if self._by_column(tables) else []
+        extra += [str(self.group)] if self._by_group(tables) else []
         return list(dict.fromkeys([c for columns in wanted.values() for c in columns] + extra))
 
     # Splits
@@ -206,7 +209,7 @@ class ManifestSource:
                 "%s has no column for the split: %s assigned by a hash of the %s and seed %d (%s)",
                 tables["train"].file,
                 " and ".join(missing),
-                "id" if self.group is None else "group",
+                "group" if self._by_group(tables) else "id",
                 self.seed,
                 ", ".join(f"{places.count(s)} {s}" for s in ("train", *missing)),
             )
@@ -214,7 +217,7 @@ class ManifestSource:
             row.split = place
 
     def _group(self, row: Row) -> str:
-        value = row.cells[self.group] if self.group else None
+        value = row.cells.get(str(self.group))
         return f"id {row.cells[self.id]}" if blank(value) else f"group {value}"
 
     # Labels
@@ -251,7 +254,7 @@ class ManifestSource:
         seen: dict[str, Row] = {}
         clips = []
         for row in rows:
-            group = None if self.group is None else row.cells[self.group]
+            group = row.cells.get(str(self.group))
             clip = Clip(
                 id=take_id(row, self.id, seen, problems),
                 path=take_path(

@@ -262,7 +262,7 @@ def check_groups(rows: Sequence[Row], column: str) -> Iterator[Problem]:
     """Yield a problem for each group that is in several splits."""
     firsts: dict[str, dict[str, Row]] = {}
     for row in rows:
-        if row.split is not None and not blank(row.cells[column]):
+        if row.split is not None and not blank(row.cells.get(column)):
             firsts.setdefault(str(row.cells[column]), {}).setdefault(row.split, row)
     for group, found in firsts.items():
         if len(found) > 1:

@@ -20,9 +20,7 @@ import dataclasses
 import json
 import math
 import os
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,30 +30,6 @@ from coefvq.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-PACKAGES = (
-    "coefvq",
-    "torch",
-    "lightning",
-    "torchmetrics",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "av",
-    "numpy",
-    "hydra-core",
-)
-
-
-def versions() -> dict[str, str]:
-    """Return the version of Python, of the platform, and of each installed package that matters."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def write_report(folder: str | Path, report: Mapping[str, Any]) -> tuple[Path, Path]:

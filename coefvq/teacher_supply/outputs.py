@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from coefvq.teacher_supply.clips import about_data, contents_of, data_read
 from coefvq.teacher_supply.words import views_needed
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import Calibration
+from coefvq.versions import version_of
 
 Say = Callable[..., None]
 
@@ -96,7 +96,7 @@ def identity_of(
             "temperature": 1.0,
             "precision": str(cfg.trainer.get("precision", "32-true")),
             "dtype": cfg.teacher.cache_dtype,
-            "versions": {name: version(name) for name in ("coefvq", "torch", "transformers")},
+            "versions": {name: version_of(name) for name in ("coefvq", "torch", "transformers")},
         },
         about_data(cfg, data),
     )

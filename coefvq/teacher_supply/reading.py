@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 from omegaconf import DictConfig
@@ -17,6 +16,7 @@ from coefvq.teacher_supply.outputs import Say, TeacherSupply, data_parts, views_
 from coefvq.teacher_supply.words import term_of_features
 from coefvq.teachers.cached import CachedTeacher
 from coefvq.teachers.calibrated import CalibratedTeacher
+from coefvq.versions import version_of
 
 _SAME = ("inputs", "classes", "task", "label_range", "sub_labels", "reading")
 """Parts of an identity that every reader of somebody's cache must share."""
@@ -103,9 +103,9 @@ def _check_clips(
 def _check_versions(cfg: DictConfig, cache: TeacherCache) -> None:
     """Another version is mostly the same teacher, but nobody else can know that."""
     differing = [
-        f"{name} {its} (here {version(name)})"
+        f"{name} {its} (here {version_of(name)})"
         for name, its in cache.identity.parts.get("versions", {}).items()
-        if its.partition("+")[0] != version(name).partition("+")[0]  # +cpu, +cu130: one release
+        if its.partition("+")[0] != (version_of(name) or "").partition("+")[0]  # +cpu: one release
     ]
     if differing and not cfg.teacher.other_versions:
         raise ValueError(

@@ -120,7 +120,7 @@ BAD_CELLS = [
 @pytest.mark.parametrize(("column", "value", "sentence"), BAD_CELLS)
 def test_each_bad_cell_gets_its_sentence(column, value, sentence, problems_of, rows):
     rows[2][column] = value
-    found = problems_of(rows, privileged="dense_*", log1p="dense_b", group="group")
+    found = problems_of(rows, privileged="dense_*", log1p="dense_b")
     assert len(found) == 1 and found[0].startswith(sentence)
 
 
@@ -227,6 +227,25 @@ def test_without_a_split_whole_groups_are_assigned_and_it_is_said(load, rows, ca
         where.setdefault(clip.group, set()).add(clip.split)
     assert all(len(splits) == 1 for splits in where.values())
     assert load(rows, group="group", val_fraction=0.2, test_fraction=0.2).clips == manifest.clips
+
+
+def test_a_column_called_group_counts_unasked(load, problems_of, rows):
+    rows[2]["group"] = "g8"
+    assert len(problems_of(rows)) == 1
+    assert {clip.group for clip in load(rows, group=None).clips} == {None}
+    for row in rows:
+        del row["group"]
+    assert {clip.group for clip in load(rows).clips} == {None}
+
+
+def test_groups_may_be_named_in_some_files_only(rows, clip_files, write_manifest):
+    val = [row for row in rows if row["split"] == "val"]
+    bare = [{k: v for k, v in row.items() if k not in ("split", "group")} for row in val]
+    files = {"val": write_manifest(bare, "val.csv")}
+    kept = [row for row in rows if row["split"] != "val"]
+    manifest = ManifestSource(write_manifest(kept), root=clip_files, **files).load()
+    assert {clip.group is None for clip in manifest.split("val")} == {True}
+    assert {clip.group is None for clip in manifest.split("train")} == {False}
 
 
 def test_classes(load, rows, caplog):

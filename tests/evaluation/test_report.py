@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from coefvq.evaluation.report import plain, read_report, terminal_table, versions, write_report
+from coefvq.evaluation.report import plain, read_report, terminal_table, write_report
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,6 @@ def test_plain_knows_what_runs_are_made_of():
     tree = {1: np.float32(0.5), "a": (torch.tensor([1, 2]), math.inf), "b": True, "c": np.int64(3)}
     assert plain(tree) == {"1": 0.5, "a": [[1, 2], None], "b": True, "c": 3}
     assert plain(np.array([math.nan, 1.0])) == [None, 1.0]
-
-
-def test_versions_names_what_is_installed():
-    found = versions()
-    assert found["torch"] == torch.__version__
-    assert {"python", "platform", "torchmetrics", "numpy"} <= set(found)
 
 
 def show(report, width):

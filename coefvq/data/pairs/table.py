@@ -47,7 +47,8 @@ class PairTable:
         split: column of `train` that names the split; not needed: without it, pairs that hang
             together by their clips are assigned by hash. Tables given as `val` and `test` are that
             split as a whole.
-        group: column of the table whose groups must stay on one side of a split.
+        group: column of the table whose groups must stay on one side of a split; `group` itself
+            need not exist.
         val_fraction: share of pairs for validation where no split is given.
         test_fraction: likewise for the test split.
         allow_shared_clips: accept clips (or groups of the clip manifest) that are in several
@@ -72,7 +73,7 @@ class PairTable:
         sub_labels: str | Sequence[str] = (PREFIX + "*",),
         text: Sequence[str] = ("title",),
         split: str | None = "split",
-        group: str | None = None,
+        group: str | None = "group",
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
         allow_shared_clips: bool = False,
@@ -136,8 +137,7 @@ class PairTable:
             for row, pair in zip(rows, pairs, strict=True)
         ]
         problems += check_pairs(rows, pairs, file, self.label)
-        if self.group is not None:
-            problems += check_groups(rows, self.group)
+        problems += check_groups(rows, str(self.group))
         if not self.allow_shared_clips:
             problems += clips.check_leaks(rows, pairs)
         if problems:
@@ -168,8 +168,8 @@ class PairTable:
         self, table: Table, columns: Sequence[tuple[str, str]], split: str | None
     ) -> list[Row]:
         wanted = {"query": self.query, "candidate": self.candidate, "label": self.label}
-        if self.group is not None:
-            wanted["group"] = self.group
+        if self.group not in (None, "group"):
+            wanted["group"] = str(self.group)
         if split is None and self.split not in (None, "split"):
             wanted["split"] = str(self.split)
         for argument, column in wanted.items():
@@ -178,7 +178,13 @@ class PairTable:
                     f"data.{argument} names column {column!r}, which {table.file} does not have; "
                     f"its columns are {', '.join(table.columns)}"
                 )
-        kept = [*wanted.values(), *(column for column, _ in columns), "id", str(self.split)]
+        kept = [
+            *wanted.values(),
+            *(column for column, _ in columns),
+            "id",
+            str(self.split),
+            str(self.group),
+        ]
         some = [name for name in dict.fromkeys(kept) if name in table.columns]
         return [
             Row(table.file, number + 1, {name: table.columns[name][number] for name in some}, split)
@@ -195,7 +201,7 @@ class PairTable:
         query, candidate = (clips.take(row, name) for name in (self.query, self.candidate))
         marks = {name: take_mark(row, column, problems) for column, name in columns}
         identity = row.cells.get("id")
-        group = None if self.group is None else row.cells[self.group]
+        group = row.cells.get(str(self.group))
         return Pair(
             id=f"{query.id}+{candidate.id}" if blank(identity) else str(identity).strip(),
             query=query,
