@@ -65,9 +65,8 @@ def plan(cfg: DictConfig) -> list[Job]:
             for label in recipes:
                 recipe, *own = str(label).split()
                 config.check_command_line([f"+recipe={recipe}"])
-                folder = (
-                    Path(cfg.out).absolute() / "runs" / _slug(label) / f"{task or 'task'}-{seed}"
-                )
+                place = f"{task or 'seed'}-{seed}"
+                folder = Path(cfg.out).absolute() / "runs" / _slug(label) / place
                 words = [f"+recipe={recipe}", *common, *own, f"seed={seed}"]
                 words += [f"data.task={task}"] if task else []
                 jobs.append(Job(str(label), task, seed, tuple(words), folder))
@@ -162,6 +161,7 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
     """
     from coefvq.cascade.ablation_table import ablation_table
     from coefvq.evaluation.budget_table import budget_table
+    from coefvq.evaluation.earlier_table import set_aside
     from coefvq.evaluation.metrics import OF_CLASSES
     from coefvq.evaluation.quality import OF_SCORES
     from coefvq.evaluation.table import comparison_table
@@ -193,6 +193,8 @@ def compare(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[tuple[Job, str]
         seeds=list(dict.fromkeys(job.seed for job in jobs)),
         tasks=list(cfg.tasks) if cfg.tasks else None,
     )
+    if kept := set_aside(Path(cfg.out), table):
+        print(f"{kept} holds the table of another comparison that was here")
     table.write(Path(cfg.out))
     Console().print(table.to_markdown(), markup=False)
     written = [Path(cfg.out) / "table.md", "table.csv", "table.json"]

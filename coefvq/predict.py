@@ -19,7 +19,12 @@ from rich.progress import track
 
 from coefvq import config, launch
 from coefvq.serving.prediction_parts import PART, Parts, check_out, unreadable
-from coefvq.serving.score_columns import calibration_of, score_columns, shown_lines
+from coefvq.serving.score_columns import (
+    calibration_of,
+    decision_line,
+    score_columns,
+    shown_lines,
+)
 from coefvq.types import Clip
 
 if TYPE_CHECKING:
@@ -197,6 +202,9 @@ def _main(cfg: DictConfig) -> None:
                 "nothing to score: give clips=, a folder or a manifest, or for a pairwise student "
                 "query= and candidate="
             )
+        from coefvq.modules.pretrained import load_metadata
+        from coefvq.serving.cascade_folder import is_cascade
+
         out = cfg.out
         try:
             table = _table(words, audit, audit_seed)
@@ -204,6 +212,8 @@ def _main(cfg: DictConfig) -> None:
             print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
             raise SystemExit(130) from None
         for line in [*shown_lines(table), *_audit_lines(cfg, table)]:
+            print(line)
+        if not is_cascade(cfg.model) and (line := decision_line(load_metadata(cfg.model))):
             print(line)
         _say_colours(table["path"][table["problem"] == ""])
         bad = int((table["problem"] != "").sum())

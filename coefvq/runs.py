@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -15,6 +16,8 @@ import yaml
 
 from coefvq.config import task_word
 from coefvq.files import write_text
+
+_log = logging.getLogger(__name__)
 
 # Keys that say where and how to go on, not what to compute.
 _NOT_COMPARED = ("run_dir", "resume", "cache_dir", "runtime", "logger")
@@ -149,6 +152,8 @@ def open_run(path: str | Path | None, config: dict[str, Any], resume: bool) -> R
             )
     elif run.path.exists() and any(run.path.iterdir()):
         raise ValueError(f"run_dir={path} exists and is not empty; choose another folder")
+    elif resume:
+        _log.info("resume=true, but %s does not exist yet: a new run starts there", path)
     run.path.mkdir(parents=True, exist_ok=True)
     write_text(run.config, yaml.safe_dump(config, sort_keys=False))
     os.environ[_ENVIRONMENT] = str(run.path)

@@ -22,6 +22,7 @@ ALLOWED = {
     "teachers": {"types", "pairs", "modules", "losses", "teacher_cache", "teachers"},
     "data": {"types", "pairs", "files", "data"},
     "files": set(),
+    "versions": set(),
     "evaluation": {"types", "files", "evaluation"},
     "cascade": {"types", "files", "evaluation", "cascade"},
     "serving": {"types", "pairs", "files", "modules", "students", "teachers", "data", "evaluation",
@@ -33,7 +34,7 @@ ALLOWED = {
     "engine": {"callbacks", "progress"},
     "teacher_supply": {"types", "files", "modules", "losses", "objective", "teachers", "data",
                        "teacher_cache", "evaluation", "distiller", "engine", "config", "runs",
-                       "clip_features", "teacher_supply"},
+                       "clip_features", "versions", "teacher_supply"},
 }  # fmt: skip
 # What each room must not import from outside.
 FORBIDDEN = {

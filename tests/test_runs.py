@@ -39,6 +39,15 @@ def test_an_unfinished_run_is_entered_only_with_resume():
     assert open_run("r", CONFIG, resume=True).path.name == "r"
 
 
+def test_resume_says_where_there_is_nothing_to_resume(caplog):
+    caplog.set_level("INFO")
+    open_run("r", CONFIG, resume=True)
+    assert "resume=true, but r does not exist yet: a new run starts there" in caplog.text
+    caplog.clear()
+    open_run("r", CONFIG, resume=True)
+    assert caplog.text == ""
+
+
 def test_a_finished_run_is_never_entered():
     open_run("r", CONFIG, resume=False).report.write_text("{}")
     for resume in (False, True):

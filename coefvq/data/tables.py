@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,8 @@ def read_table(file: str | Path, cache_dir: str | Path | None = None) -> Table:
             raise ValueError(
                 f"manifest {str(file)!r} has no row; write one row per clip below the header"
             ) from error
+        # Readers count rows from 0, we and our users from 1.
+        first_line = re.sub(r"\bin row (\d+)", lambda m: f"in row {int(m[1]) + 1}", first_line)
         raise ValueError(
             f"manifest {str(file)!r} cannot be read: {first_line.rstrip('.')}; correct it, or save "
             "it again as CSV, JSON Lines or Parquet"

@@ -47,7 +47,8 @@ def load_tokenizer(name: str | Path) -> Any:
     except (OSError, ValueError) as error:
         raise ValueError(
             f"tokenizer {str(name)!r} could not be loaded; give a folder that holds a saved "
-            "tokenizer, a Hugging Face name, or null to train a small one from the manifest"
+            "tokenizer (a model's folder holds its own) or a Hugging Face name; in training, null "
+            "makes a small one from the manifest"
         ) from error
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

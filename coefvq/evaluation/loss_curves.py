@@ -48,8 +48,8 @@ def loss_figure(rows: Rows) -> Figure:
             series.setdefault(row["name"], []).append((row["step"], row["value"]))
     terms = list(dict.fromkeys(name.split("/", 1)[1] for name in series))
     terms.sort(key=lambda term: (term != "loss", term))
-    if len(terms) == 2:  # one term and its sum
-        terms = terms[1:] if _same(series, terms) else terms
+    if any(_same(series, ("loss", term)) for term in terms if term != "loss"):
+        terms.remove("loss")  # a single term of weight 1 would lie on its own sum
     for k, term in enumerate(terms):
         colour = LINES[0] if term == "loss" else LINES[1 + (k - 1) % (len(LINES) - 1)]
         label = "weighted sum" if term == "loss" else term.removeprefix("loss/")
@@ -71,7 +71,7 @@ def loss_figure(rows: Rows) -> Figure:
 
 
 def _same(series: Mapping[str, list[tuple[int, float]]], terms: Sequence[str]) -> bool:
-    """Whether two terms are one curve: a sum of a single term of weight 1."""
+    """Whether two terms are one curve."""
     return all(
         series.get(f"{stage}/{terms[0]}") == series.get(f"{stage}/{terms[1]}")
         for stage in ("train", "val")

@@ -183,7 +183,9 @@ def confidence_figure(name: str, logits: Tensor, labels: Tensor, task: TaskSpec)
     )
     groups = [confidence[right].numpy(), confidence[~right].numpy()]
     accuracy = right.double().mean().item()
-    labels_shown = [f"right ({accuracy:.1%})", f"wrong ({1 - accuracy:.1%})"]
+    # Not at the threshold of the table: a preferred answer is one of more than a half.
+    cut = "" if task.kind == "multiclass" else " at 0.5"
+    labels_shown = [f"right{cut} ({accuracy:.1%})", f"wrong{cut} ({1 - accuracy:.1%})"]
     axes.hist(
         groups,
         bins=torch.linspace(lowest, 1, 21).tolist(),

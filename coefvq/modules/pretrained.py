@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -116,6 +117,9 @@ class PretrainedMixin:
         part.replace(folder / WEIGHTS)
         part = folder / f"{CONFIG}.part"
         part.write_text(text, encoding="utf-8")
+        # safetensors writes for its owner alone, but who trains is not always who serves.
+        for file in folder.rglob("*.safetensors"):
+            file.chmod(stat.S_IMODE(part.stat().st_mode))
         part.replace(folder / CONFIG)
         return folder
 
@@ -129,7 +133,7 @@ class PretrainedMixin:
         content = read_config(folder)
         if content["class"] != cls.__name__:
             raise ValueError(
-                f"folder {folder} holds a {content['class']}, expected a {cls.__name__}; "
+                f"folder {folder} holds {content['class']}, expected {cls.__name__}; "
                 f"load it with {content['class']}.from_pretrained"
             )
         model = cls.from_config(content["config"])
@@ -147,7 +151,7 @@ class PretrainedMixin:
         content = read_config(folder)
         if content["class"] != type(self).__name__:
             raise ValueError(
-                f"folder {folder} holds a {content['class']}, expected a {type(self).__name__}; "
+                f"folder {folder} holds {content['class']}, expected {type(self).__name__}; "
                 "give another checkpoint or choose the model it was saved from"
             )
         # Through JSON, so that tuples compare as the lists they were saved as.

@@ -67,6 +67,25 @@ def score_columns(
     return columns | {"prediction": names}
 
 
+def decision_line(metadata: dict[str, Any]) -> str:
+    """From which probability on a saved model says yes; empty where it does not decide by one.
+
+    Args:
+        metadata: of the model's folder, with `task` and `threshold`.
+    """
+    task = TaskSpec(**metadata["task"])
+    if task.kind not in ("binary", "multilabel"):
+        return ""
+    threshold = metadata.get("threshold")
+    why = "no other was stored" if threshold is None else "chosen on validation clips"
+    threshold = 0.5 if threshold is None else threshold
+    if task.kind == "binary":
+        return f"prediction: {task.classes[1]} from a probability of {threshold:.3g} on, {why}"
+    each = zip(task.classes, torch.as_tensor(threshold).expand(len(task.classes)), strict=True)
+    shown = ", ".join(f"{name} {float(cut):.3g}" for name, cut in each)
+    return f"prediction: labels from these probabilities on, {why}: {shown}"
+
+
 def shown_lines(table: pandas.DataFrame, most: int = 20) -> Iterator[str]:
     """The first scores with their unit, a line each."""
     if "level" not in table:
@@ -80,4 +99,4 @@ def shown_lines(table: pandas.DataFrame, most: int = 20) -> Iterator[str]:
         yield "…"
 
 
-__all__ = ["calibration_of", "score_columns", "shown_lines"]
+__all__ = ["calibration_of", "decision_line", "score_columns", "shown_lines"]

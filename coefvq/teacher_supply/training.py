@@ -215,7 +215,7 @@ def _load(cfg: DictConfig, data: Any, path: Path) -> TrainedTeacher:
     found = read_config(path)["class"]
     if found != expected.__name__:
         raise ValueError(
-            f"teacher.checkpoint={path} holds a {found}, but teacher={cfg.teacher.name} is a "
+            f"teacher.checkpoint={path} holds {found}, but teacher={cfg.teacher.name} is "
             f"{expected.__name__}; give one of those, or teacher.checkpoint=null to train one"
         )
     module = expected.from_pretrained(path)

@@ -29,6 +29,13 @@ def test_json_lines_keep_their_types(tmp_path):
     assert columns["names"][0] == ["x", "y"]
 
 
+def test_rows_of_json_lines_are_counted_from_one(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "a"}\n{"id": "b"}\n{"id": "c" "n": 1}\n')
+    with pytest.raises(ValueError, match=r"cannot be read: .*in row 3"):
+        read_table(path)
+
+
 def test_parquet_tells_null_from_nan(tmp_path):
     path = tmp_path / "a.parquet"
     labels = pa.array([1.0, None, float("nan")])

@@ -47,6 +47,17 @@ def test_a_single_term_is_not_drawn_twice():
     assert words == ["task, training"]
 
 
+def test_a_sum_of_one_term_that_tells_its_parts_is_not_drawn_either():
+    parts = {"train/loss": 1.0, "train/loss/cpfd": 1.0, "train/loss/task": 0.4}
+    rows = [
+        {"step": s, "name": name, "value": value * (s + 1)}
+        for s in range(5)
+        for name, value in parts.items()
+    ]
+    words = [text.get_text() for text in loss_figure(rows).legends[0].get_texts()]
+    assert words == ["cpfd, training", "task, training"]
+
+
 def test_long_curves_are_smoothed_over_their_raw_values():
     rows = [{"step": s, "name": "train/loss", "value": float(s % 2)} for s in range(200)]
     raw, smooth = loss_figure(rows).axes[0].lines

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,9 @@ def test_load_into_a_model_names_what_differs(tmp_path):
 
 def test_another_class_is_refused(tmp_path):
     folder = Line(3).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="holds a Line, expected a Curve; load it with Line"):
+    with pytest.raises(ValueError, match="holds Line, expected Curve; load it with Line"):
         Curve.from_pretrained(folder)
-    with pytest.raises(ValueError, match="holds a Line, expected a Curve"):
+    with pytest.raises(ValueError, match="holds Line, expected Curve"):
         Curve(3).load_pretrained(folder)
 
 
@@ -142,3 +143,10 @@ def test_weights_to_start_from_must_be_what_the_model_knows():
     check_weights("folder", str)
     with pytest.raises(ValueError, match=r"pretrained is a str or null, got \{'vision': 'x'\};"):
         check_weights({"vision": "x"}, str)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights are a POSIX thing")
+def test_whoever_may_read_the_config_may_read_the_weights(tmp_path):
+    folder = Line(3).save_pretrained(tmp_path)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    assert len(modes) > 1 and len(set(modes.values())) == 1

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from coefvq.evaluation.score_calibration import ScoreCalibration
-from coefvq.serving.score_columns import calibration_of, score_columns, shown_lines
+from coefvq.serving.score_columns import (
+    calibration_of,
+    decision_line,
+    score_columns,
+    shown_lines,
+)
 from coefvq.types import TaskSpec
 
 # Raw scores are labels from 1 to 5, and off by up to half a point.
@@ -96,3 +101,19 @@ def test_a_long_table_is_cut_and_says_so():
 def test_nothing_is_printed_of_scores_without_a_unit_or_of_no_score():
     assert list(shown_lines(table(3).drop(columns="level"))) == []
     assert list(shown_lines(table(2, bad=[0, 1]))) == []
+
+
+def test_what_decides_is_said():
+    def line(kind, classes, threshold):
+        return decision_line(
+            {"task": TaskSpec("x", kind, classes).to_dict(), "threshold": threshold}
+        )
+
+    told = line("binary", ("fine", "bad"), 0.04712)
+    assert told == "prediction: bad from a probability of 0.0471 on, chosen on validation clips"
+    told = line("binary", ("fine", "bad"), None)
+    assert told == "prediction: bad from a probability of 0.5 on, no other was stored"
+    told = line("multilabel", ("a", "b"), [0.25, 0.5])
+    assert told.endswith("chosen on validation clips: a 0.25, b 0.5")
+    assert line("multiclass", ("a", "b", "c"), None) == ""
+    assert decision_line({"task": SCORE.to_dict()}) == ""

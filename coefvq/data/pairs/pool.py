@@ -22,7 +22,7 @@ from coefvq.data.pairs.tune import make_tune
 from coefvq.data.shortform import sound, sources
 from coefvq.data.shortform.codec import render, write_clip
 
-VERSION = 1
+VERSION = 2
 """Of the recipe: another number makes another pool, and another fingerprint."""
 
 BLOCK = 8
