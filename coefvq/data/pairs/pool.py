@@ -22,7 +22,7 @@ from coefvq.data.pairs.tune import make_tune
 from coefvq.data.shortform import sound, sources
 from coefvq.data.shortform.codec import render, write_clip
 
-VERSION = 2
+VERSION = 3
 """Of the recipe: another number makes another pool, and another fingerprint."""
 
 BLOCK = 8
@@ -31,7 +31,7 @@ BLOCK = 8
 COPIES = 3
 """Copies of each source."""
 
-LEAST, MOST = 2, 4
+LEAST, MOST = 1, 3
 """Transformations that a copy combines, besides the title's."""
 
 TITLE_SHARE = 0.7

@@ -1,8 +1,13 @@
+import hashlib
+import json
+
+import numpy as np
 import pandas
 import pytest
 
 from coefvq.data.pairs.drawing import File
-from coefvq.data.pairs.pool import BLOCK, COPIES, PairPool, make_block
+from coefvq.data.pairs.pool import BLOCK, COPIES, VERSION, PairPool, make_block
+from coefvq.data.pairs.tune import make_tune
 from coefvq.data.video import probe
 
 
@@ -31,8 +36,6 @@ def test_files_are_what_the_table_says(pair_pool):
 
 def test_halves_of_a_source_sound_different(pair_pool):
     """Sound tells another segment of a source from a copy of it."""
-    import numpy as np
-
     from coefvq.data.audio import decode_audio
 
     for file in [f for f in pair_pool.ensure(1)[0] if f.original][:4]:
@@ -77,3 +80,16 @@ def test_a_part_lists_everything(pair_pool):
     table = pandas.read_parquet(pair_pool.table / "000000.parquet")
     assert [File.from_dict(row) for row in table.to_dict("records")] == pair_pool.ensure(1)[0]
     assert callable(make_block)
+
+
+def test_what_a_version_stands_for_never_changes(pair_pool):
+    """Users' disks hold pools that are found by their version alone.
+
+    If this fails, the recipe has changed: raise VERSION, and write down the new digest.
+    """
+    rows = [file.to_dict() for file in pair_pool.ensure(1)[0]]
+    content = [{k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in rows]
+    tune = make_tune(np.random.default_rng(0), 2.0, 16_000)[::500]
+    content.append([round(float(x), 3) for x in tune])
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    assert (VERSION, digest) == (3, "14534fb2cbc30fab")
