@@ -29,7 +29,7 @@ from coefvq.data.pairs.sources import contents, listed, look, places
 from coefvq.data.splits import SPLITS
 from coefvq.types import Clip
 
-VERSION = 2
+VERSION = 3
 """Of the recipe; copies made by another one are not taken for this one's."""
 
 SKIPPED_FILE = "skipped.csv"
@@ -77,8 +77,8 @@ def make_pairs(
     sides of one. Files in one folder that differ in their suffix only (`a.mp4`, `a.webm`) are taken
     for the same content, as are rows of a manifest that agree in a column `content`: they are
     reproductions of each other, and the first stands for all. A column `group` keeps sources
-    together in a split. Choices and labels follow from the seed; bytes of files vary with the
-    encoders' versions.
+    together in a split. Choices and labels follow from the seed; bytes of files also from
+    the encoders' versions and the processor, and from nothing else.
 
     Args:
         clips: a folder (every video file below it), or a manifest with columns `id` and `path`.
