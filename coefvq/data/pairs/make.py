@@ -19,12 +19,12 @@ from coefvq.data.pairs.drawing import Counts, File, draw_pairs, pair_row
 from coefvq.data.pairs.jobs import run_jobs
 from coefvq.data.pairs.paths import (
     CLIPS_FILE,
-    WRITERS,
     clips_folder,
     enter_folder,
     put_table,
 )
-from coefvq.data.pairs.plan import TRANSFORMATIONS
+from coefvq.data.pairs.plan import TRANSFORMATIONS, NothingApplies
+from coefvq.data.pairs.request import check_request, stop_at, stop_without_copies
 from coefvq.data.pairs.sources import contents, listed, look, places
 from coefvq.data.splits import SPLITS
 from coefvq.types import Clip
@@ -33,7 +33,7 @@ VERSION = 3
 """Of the recipe; copies made by another one are not taken for this one's."""
 
 SKIPPED_FILE = "skipped.csv"
-"""In the folder of copies: what could not be read, and why."""
+"""In the folder of copies: what could not be read or copied, and why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ class MadePairs:
     Args:
         table: the rows of the pair table.
         clips: the rows of the clip manifest.
-        skipped: originals that cannot be read, and copies that could not be made.
+        skipped: originals that cannot be read or that no chosen transformation can be applied to,
+            and copies that could not be made.
     """
 
     table: pandas.DataFrame
@@ -97,19 +98,21 @@ def make_pairs(
         test_fraction: likewise for the test split.
         split: put all pairs into this split instead.
         seed: another seed, other choices.
-        on_bad_clip: `"skip"` leaves out what cannot be read and lists it; `"error"` stops.
+        on_bad_clip: `"skip"` leaves out what cannot be read, and what none of `transformations` can
+            be applied to (no title, no sound, nobody to take a sound from), and lists it; `"error"`
+            stops.
         workers: processes; None: one per core, at most 8.
 
     Raises:
         ValueError: `out` exists or has another ending, an option is impossible, a text column is
-            missing, the folder beside `out` belongs to another call, too few clips can be read, or
-            `on_bad_clip="error"` and one cannot.
+            missing, the folder beside `out` belongs to another call, too few clips can be read, no
+            clip can have a copy, or `on_bad_clip="error"` and one cannot be read or copied.
         OSError: nothing can be written there.
     """
     out = Path(out).absolute()
     chosen = tuple(TRANSFORMATIONS if transformations is None else transformations)
     text = tuple(text or ())
-    _check(out, copies, least, most, chosen, segment_share, split, on_bad_clip)
+    check_request(out, copies, least, most, chosen, segment_share, split, on_bad_clip)
     if seed < 0 or (workers or 0) < 0:
         raise ValueError(f"seed and workers are at least 0, got seed={seed}, workers={workers}")
     found = listed(clips, root, text)
@@ -120,7 +123,7 @@ def make_pairs(
     jobs = [(clip.id, clip.path) for clip in found]
     looks = dict(run_jobs(look, jobs, "Looking at clips", workers))
     skipped = [BadClip(c.id, c.path, looks[c.id]) for c in found if isinstance(looks[c.id], str)]
-    _stop_at(skipped, on_bad_clip)
+    stop_at(skipped, on_bad_clip)
     good = [clip for clip in found if not isinstance(looks[clip.id], str)]
     content, group = contents(good, clips)
     firsts = list({content[clip.id]: clip for clip in reversed(good)}.values())[::-1]
@@ -150,23 +153,29 @@ def make_pairs(
         if clip in firsts:
             name = f"{number:06d}-{_slug(clip.path.stem)}"
             originals[clip.id] = Original(file, clip.path, name, *looks[clip.id])
-    planned = [
-        plan_copies(
-            original,
-            [
-                o
-                for o in originals.values()
-                if o.file.split == original.file.split and o is not original
-            ],
-            np.random.default_rng([seed, _number(original.file.id)]),
-            copies=copies,
-            least=least,
-            most=most,
-            segment_share=segment_share,
-            among=chosen,
-        )
-        for original in originals.values()
-    ]
+    planned: list[list[Copy]] = []
+    without: list[BadClip] = []
+    for clip_id, original in originals.items():
+        place_of = original.file.split
+        donors = [o for o in originals.values() if o.file.split == place_of and o is not original]
+        rng = np.random.default_rng([seed, _number(clip_id)])
+        try:
+            planned.append(
+                plan_copies(
+                    original,
+                    donors,
+                    rng,
+                    copies=copies,
+                    least=least,
+                    most=most,
+                    segment_share=segment_share,
+                    among=chosen,
+                )
+            )
+        except NothingApplies as error:
+            without.append(BadClip(clip_id, original.path, str(error)))
+    stop_without_copies(without, on_bad_clip, any_left=bool(planned))
+    skipped += without
     if taken := {copy.file.id for some in planned for copy in some} & {clip.id for clip in found}:
         raise ValueError(f"a copy would have the id {min(taken)!r}, which a clip has; rename it")
     done: set[str] = set()
@@ -175,7 +184,7 @@ def make_pairs(
     ):
         done.update(names)
         skipped += reasons
-        _stop_at(reasons, on_bad_clip)
+        stop_at(reasons, on_bad_clip)
     made = [copy for some in planned for copy in some if copy.file.id in done]
     return _write(out, folder, files, made, {c.id: c for c in good}, text, counts, seed,
                   chosen, skipped)  # fmt: skip
@@ -223,47 +232,6 @@ def _write(
     put_table(pandas.DataFrame(bad, columns=["id", "path", "reason"]), folder / SKIPPED_FILE)
     put_table(table, out)
     return MadePairs(table, listing, tuple(skipped))
-
-
-def _check(
-    out: Path,
-    copies: int,
-    least: int,
-    most: int,
-    chosen: Sequence[str],
-    segment_share: float,
-    split: str | None,
-    on_bad_clip: str,
-) -> None:
-    if on_bad_clip not in ("skip", "error"):
-        raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
-    if split is not None and split not in SPLITS:
-        raise ValueError(f"split is one of {', '.join(SPLITS)} or null, got {split!r}")
-    if strangers := [name for name in chosen if name not in TRANSFORMATIONS]:
-        raise ValueError(
-            f"transformations {', '.join(strangers)} are unknown; choose from "
-            f"{', '.join(TRANSFORMATIONS)}"
-        )
-    if copies < 1 or not 1 <= least <= most or not 0 <= segment_share <= 1:
-        raise ValueError(
-            "copies and least must be at least 1, most at least least, and segment_share in "
-            f"[0, 1]; got copies={copies}, least={least}, most={most}, "
-            f"segment_share={segment_share}"
-        )
-    if out.suffix not in WRITERS:
-        raise ValueError(f"out={out} must end in {', '.join(WRITERS)}")
-    if out.exists():
-        raise ValueError(f"out={out} exists; give another name, or remove it and {out}.clips")
-    if not chosen:
-        raise ValueError("transformations is empty; name some, or leave it out for all of them")
-
-
-def _stop_at(bad: Sequence[BadClip], on_bad_clip: str) -> None:
-    if bad and on_bad_clip == "error":
-        raise ValueError(
-            f"clip {bad[0].id} ({bad[0].path}) cannot be read: {bad[0].reason}; repair or remove "
-            "it, or set on_bad_clip=skip"
-        )
 
 
 def _slug(text: str) -> str:

@@ -143,6 +143,29 @@ def test_bad_clips_are_left_out_and_listed(with_bad, tmp_path):
         make_pairs(with_bad, tmp_path / "q.csv", on_bad_clip="error", **OPTIONS)
 
 
+def test_clips_that_cannot_have_a_copy_are_listed(few_clips, tmp_path):
+    """Of nine contents one has no sound; nothing else is wrong with it."""
+    words = OPTIONS | {"copies": 1, "split": "test"}
+    result = make_pairs(few_clips, tmp_path / "p.csv", transformations=["audio_removed"], **words)
+    (bad,) = result.skipped
+    assert (bad.id, bad.reason) == (
+        "b/clip 8.mp4", "no transformation can be applied (audio_removed: the clip has no sound)"
+    )  # fmt: skip
+    assert len(result.clips) == 9 + 8
+    with pytest.raises(ValueError, match=r"^clip b/clip 8.mp4 .*has no sound.*on_bad_clip=skip"):
+        make_pairs(few_clips, tmp_path / "q.csv", transformations=["audio_removed"],
+                   on_bad_clip="error", **words)  # fmt: skip
+    with pytest.raises(ValueError, match=r"no clip can have a copy; the first of 9.*has no title"):
+        make_pairs(few_clips, tmp_path / "q.csv", transformations=["title"], **words)
+
+
+@pytest.mark.parametrize("name", ["splice", "audio_replaced"])
+def test_one_transformation_that_takes_from_others_is_enough(few_clips, tmp_path, name):
+    result = make_pairs(few_clips, tmp_path / "p.csv", transformations=[name], most=1,
+                        segment_share=0, split="test", copies=1, workers=0)  # fmt: skip
+    assert result.skipped == () and len(result.clips) == 10 + 9
+
+
 def test_titles_are_rewritten(few_clips, write_manifest, tmp_path):
     rows = [
         {
