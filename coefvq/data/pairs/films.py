@@ -37,6 +37,10 @@ _OPTIONS = {
 }
 
 
+class NoFrames(UnreadableClip):
+    """A part of a file that holds no frame."""
+
+
 @dataclass(frozen=True)
 class Film:
     """A file as the transformations see it.
@@ -102,7 +106,12 @@ def pictures_of(
     filters: list[tuple[str, str]],
     rate: Fraction,
 ) -> Iterator[Any]:
-    """Stream the filtered pictures of a part of a file."""
+    """Stream the filtered pictures of a part of a file.
+
+    Raises:
+        NoFrames: there is none in this part.
+        UnreadableClip: the file cannot be decoded.
+    """
     timing = [
         ("setpts", "PTS-STARTPTS"),
         ("fps", f"{film.rate}"),
@@ -137,7 +146,7 @@ def pictures_of(
     except av.FFmpegError as error:
         raise UnreadableClip.because(film.path, "its picture cannot be decoded") from error
     if not count:
-        raise UnreadableClip.because(
+        raise NoFrames.because(
             film.path, f"no frame between {span[0]:.2f} and {span[1]:.2f} s could be decoded"
         )
 
@@ -262,4 +271,13 @@ def even(number: float) -> int:
     return max(2, 2 * round(number / 2))
 
 
-__all__ = ["Film", "encode", "even", "look_at", "pictures_of", "sound_of_part", "upright"]
+__all__ = [
+    "Film",
+    "NoFrames",
+    "encode",
+    "even",
+    "look_at",
+    "pictures_of",
+    "sound_of_part",
+    "upright",
+]
