@@ -20,11 +20,11 @@ from coefvq.data.pairs.jobs import run_jobs
 from coefvq.data.pairs.paths import (
     CLIPS_FILE,
     clips_folder,
-    enter_folder,
+    entered_folder,
     put_table,
 )
 from coefvq.data.pairs.plan import TRANSFORMATIONS, NothingApplies
-from coefvq.data.pairs.request import check_request, stop_at, stop_without_copies
+from coefvq.data.pairs.request import check_fractions, check_request, stop_at, stop_without_copies
 from coefvq.data.pairs.sources import contents, listed, look, places
 from coefvq.data.splits import SPLITS
 from coefvq.types import Clip
@@ -101,7 +101,7 @@ def make_pairs(
         on_bad_clip: `"skip"` leaves out what cannot be read, and what none of `transformations` can
             be applied to (no title, no sound, nobody to take a sound from), and lists it; `"error"`
             stops.
-        workers: processes; None: one per core, at most 8.
+        workers: processes; 0: none, all is done in this one; None: one per core, at most 8.
 
     Raises:
         ValueError: `out` exists or has another ending, an option is impossible, a text column is
@@ -113,81 +113,89 @@ def make_pairs(
     chosen = tuple(TRANSFORMATIONS if transformations is None else transformations)
     text = tuple(text or ())
     check_request(out, copies, least, most, chosen, segment_share, split, on_bad_clip)
+    if split is None:
+        check_fractions(val_fraction, test_fraction)
     if seed < 0 or (workers or 0) < 0:
         raise ValueError(f"seed and workers are at least 0, got seed={seed}, workers={workers}")
     found = listed(clips, root, text)
     folder = clips_folder(out)
     settings = [VERSION, copies, least, most, chosen, segment_share, val_fraction, test_fraction]
-    enter_folder(folder, [*settings, split, seed, list(text)], found)
+    settings += [split, seed, list(text)]
+    with entered_folder(folder, settings, found):
+        jobs = [(clip.id, clip.path) for clip in found]
+        looks = dict(run_jobs(look, jobs, "Looking at clips", workers))
+        skipped = [
+            BadClip(c.id, c.path, looks[c.id]) for c in found if isinstance(looks[c.id], str)
+        ]
+        stop_at(skipped, on_bad_clip)
+        good = [clip for clip in found if not isinstance(looks[clip.id], str)]
+        content, group = contents(good, clips)
+        firsts = list({content[clip.id]: clip for clip in reversed(good)}.values())[::-1]
+        least_clips = 2 if split else 6
+        if len(firsts) < least_clips:
+            why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
+            raise ValueError(
+                f"clips={clips} has {len(firsts)} different clips that can be read, and "
+                f"{len(skipped)} that cannot{why}; negatives need others, so give at least "
+                f"{least_clips}"
+            )
+        place = places(firsts, group, split, val_fraction, test_fraction, seed)
 
-    jobs = [(clip.id, clip.path) for clip in found]
-    looks = dict(run_jobs(look, jobs, "Looking at clips", workers))
-    skipped = [BadClip(c.id, c.path, looks[c.id]) for c in found if isinstance(looks[c.id], str)]
-    stop_at(skipped, on_bad_clip)
-    good = [clip for clip in found if not isinstance(looks[clip.id], str)]
-    content, group = contents(good, clips)
-    firsts = list({content[clip.id]: clip for clip in reversed(good)}.values())[::-1]
-    least_clips = 2 if split else 6
-    if len(firsts) < least_clips:
-        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
-        raise ValueError(
-            f"clips={clips} has {len(firsts)} different clips that can be read, and {len(skipped)} "
-            f"that cannot{why}; negatives need others, so give at least {least_clips}"
-        )
-    place = places(firsts, group, split, val_fraction, test_fraction, seed)
+        originals: dict[str, Original] = {}
+        files: list[File] = []
+        for number, clip in enumerate(good):
+            file = File(
+                id=clip.id,
+                path=str(clip.path),
+                source=content[clip.id],
+                original=True,
+                kind=str(clip.path.parent),
+                title=clip.text.get(text[0], "") if text else "",
+                heard=content[clip.id] if looks[clip.id][0] else "",
+                split=place[content[clip.id]],
+            )
+            files.append(file)
+            if clip in firsts:
+                name = f"{number:06d}-{_slug(clip.path.stem)}"
+                originals[clip.id] = Original(file, clip.path, name, *looks[clip.id])
+        planned, without = _planned(
+            originals, seed, copies=copies, least=least, most=most, segment_share=segment_share,
+            among=chosen,
+        )  # fmt: skip
+        stop_without_copies(without, on_bad_clip, any_left=bool(planned))
+        skipped += without
+        copied = {copy.file.id for some in planned for copy in some}
+        if taken := copied & {clip.id for clip in found}:
+            raise ValueError(
+                f"a copy would have the id {min(taken)!r}, which a clip has; rename it"
+            )
+        done: set[str] = set()
+        for there, reasons in run_jobs(
+            write_copies, [(some, folder) for some in planned], "Making copies", workers
+        ):
+            done.update(there)
+            skipped += reasons
+            stop_at(reasons, on_bad_clip)
+        made = [copy for some in planned for copy in some if copy.file.id in done]
+        return _write(out, folder, files, made, {c.id: c for c in good}, text, counts, seed,
+                      chosen, skipped)  # fmt: skip
 
-    originals: dict[str, Original] = {}
-    files: list[File] = []
-    for number, clip in enumerate(good):
-        file = File(
-            id=clip.id,
-            path=str(clip.path),
-            source=content[clip.id],
-            original=True,
-            kind=str(clip.path.parent),
-            title=clip.text.get(text[0], "") if text else "",
-            heard=content[clip.id] if looks[clip.id][0] else "",
-            split=place[content[clip.id]],
-        )
-        files.append(file)
-        if clip in firsts:
-            name = f"{number:06d}-{_slug(clip.path.stem)}"
-            originals[clip.id] = Original(file, clip.path, name, *looks[clip.id])
+
+def _planned(
+    originals: dict[str, Original], seed: int, **options: Any
+) -> tuple[list[list[Copy]], list[BadClip]]:
+    """Plan the copies of every source, and tell which sources cannot have any."""
     planned: list[list[Copy]] = []
     without: list[BadClip] = []
-    for clip_id, original in originals.items():
-        place_of = original.file.split
-        donors = [o for o in originals.values() if o.file.split == place_of and o is not original]
-        rng = np.random.default_rng([seed, _number(clip_id)])
+    for name, original in originals.items():
+        split = original.file.split
+        donors = [o for o in originals.values() if o.file.split == split and o is not original]
+        rng = np.random.default_rng([seed, _number(name)])
         try:
-            planned.append(
-                plan_copies(
-                    original,
-                    donors,
-                    rng,
-                    copies=copies,
-                    least=least,
-                    most=most,
-                    segment_share=segment_share,
-                    among=chosen,
-                )
-            )
+            planned.append(plan_copies(original, donors, rng, **options))
         except NothingApplies as error:
-            without.append(BadClip(clip_id, original.path, str(error)))
-    stop_without_copies(without, on_bad_clip, any_left=bool(planned))
-    skipped += without
-    if taken := {copy.file.id for some in planned for copy in some} & {clip.id for clip in found}:
-        raise ValueError(f"a copy would have the id {min(taken)!r}, which a clip has; rename it")
-    done: set[str] = set()
-    for names, reasons in run_jobs(
-        write_copies, [(some, folder) for some in planned], "Making copies", workers
-    ):
-        done.update(names)
-        skipped += reasons
-        stop_at(reasons, on_bad_clip)
-    made = [copy for some in planned for copy in some if copy.file.id in done]
-    return _write(out, folder, files, made, {c.id: c for c in good}, text, counts, seed,
-                  chosen, skipped)  # fmt: skip
+            without.append(BadClip(name, original.path, str(error)))
+    return planned, without
 
 
 def _write(
@@ -211,7 +219,8 @@ def _write(
         drawn = draw_pairs(some, np.random.default_rng([seed, number]), counts)
         rows += [pair_row(pair, names, split) for pair in drawn]
     if not rows:
-        raise ValueError(f"no copy of any clip could be made, so there are no pairs; see {folder}")
+        why = f" ({skipped[-1].path}: {skipped[-1].reason})" if skipped else ""
+        raise ValueError(f"no copy of any clip could be made{why}, so there are no pairs")
     table = pandas.DataFrame(rows)
     subs = [name for name in table.columns if name.startswith("sub_")]
     table[subs] = table[subs].astype("Int8")

@@ -59,6 +59,20 @@ def check_request(
         raise ValueError("transformations is empty; name some, or leave it out for all of them")
 
 
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Check shares of the sources, as the user has given them.
+
+    Raises:
+        ValueError: one is not in [0, 1), or nothing is left for training.
+    """
+    if not (0 <= val_fraction < 1 and 0 <= test_fraction < 1 and val_fraction + test_fraction < 1):
+        raise ValueError(
+            "val_fraction and test_fraction are at least 0 and leave something for training, got "
+            f"val_fraction={val_fraction} and test_fraction={test_fraction} (of these, 0.1 and 0.2 "
+            "are what holds where nothing is given)"
+        )
+
+
 def stop_at(bad: Sequence[BadClip], on_bad_clip: str) -> None:
     """Stop at a clip that cannot be read, where that is wanted.
 
@@ -93,4 +107,4 @@ def stop_without_copies(bad: Sequence[BadClip], on_bad_clip: str, *, any_left: b
     )
 
 
-__all__ = ["check_request", "stop_at", "stop_without_copies"]
+__all__ = ["check_fractions", "check_request", "stop_at", "stop_without_copies"]

@@ -108,16 +108,26 @@ def places(
 
     Returns:
         Splits by the name of the content.
+
+    Raises:
+        ValueError: so few clips are there that nothing would be left for training.
     """
     if split is not None:
         return {clip.id: split for clip in firsts}
     # One source alone has hardly a negative, and a threshold cannot be chosen without them.
     least = 2 / len(firsts)
+    val, test = (max(f, least) if f > 0 else f for f in (val_fraction, test_fraction))
+    if val + test >= 1:
+        raise ValueError(
+            f"val_fraction={val_fraction} and test_fraction={test_fraction} of {len(firsts)} "
+            "clips, two to each split, leave none for training; give more clips or smaller "
+            "fractions"
+        )
     places = hash_split(
         [group[clip.id] for clip in firsts],
         [True] * len(firsts),
-        val_fraction=max(val_fraction, least) if val_fraction > 0 else val_fraction,
-        test_fraction=max(test_fraction, least) if test_fraction > 0 else test_fraction,
+        val_fraction=val,
+        test_fraction=test,
         seed=seed,
     )
     for name, count in Counter(places).items():

@@ -140,7 +140,8 @@ def test_bad_clips_are_left_out_and_listed(with_bad, tmp_path):
     assert not set(result.clips["id"]) & {"bad.mp4", "half.mp4"}
     assert len(PairTable(tmp_path / "p.jsonl").load().pairs) == len(result.table)
     with pytest.raises(ValueError, match=r"clip bad.mp4 \(.*\) cannot be read: .*on_bad_clip=skip"):
-        make_pairs(with_bad, tmp_path / "q.csv", on_bad_clip="error", **OPTIONS)
+        make_pairs(with_bad, tmp_path / "new" / "q.csv", on_bad_clip="error", **OPTIONS)
+    assert not (tmp_path / "new").exists()
 
 
 def test_clips_that_cannot_have_a_copy_are_listed(few_clips, tmp_path):
@@ -194,6 +195,7 @@ def test_impossible_requests(few_clips, tmp_path):
     refused("must end in .parquet, .csv, .jsonl", out="p.txt")
     refused("copies=0", copies=0)
     refused("least=3, most=2", least=3, most=2)
+    refused("got val_fraction=0.9 and test_fraction=0.2 ", val_fraction=0.9)
     refused("segment_share=2", segment_share=2)
     refused("mirror are unknown; choose from reencode", transformations=["mirror"])
     refused("split is one of train, val, test or null, got 'dev'", split="dev")
@@ -208,7 +210,7 @@ def test_impossible_requests(few_clips, tmp_path):
     # What a refused call leaves behind does not stand in the way of a better one.
     refused("has 2 different clips that can be read, .* give at least 6", clips=tmp_path / "few")
     refused("has 2 different clips", clips=tmp_path / "few", seed=5)
-    assert not (tmp_path / "p.csv").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
 
 
 def test_clips_that_cannot_be_read_are_named(write_manifest, tmp_path):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from coefvq.data.media import BadClip
-from coefvq.data.pairs.request import check_request, stop_at, stop_without_copies
+from coefvq.data.pairs.request import check_fractions, check_request, stop_at, stop_without_copies
 
 BAD = [BadClip("a", Path("a.mp4"), "it is empty"), BadClip("b", Path("b.mp4"), "gone")]
 
@@ -33,6 +33,13 @@ def test_a_possible_request():
 def test_impossible_requests(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         request(**options)
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.9, 0.2), (-0.1, 0.2), (0, 1.0)])
+def test_fractions_leave_something_for_training(val, test):
+    check_fractions(0, 0.5)
+    with pytest.raises(ValueError, match=f"got val_fraction={val} and test_fraction={test} "):
+        check_fractions(val, test)
 
 
 def test_stopping():

@@ -58,6 +58,12 @@ def test_every_split_of_few_sources_has_negatives(count, caplog):
     assert set(without.values()) == {"train", "test"}
 
 
+def test_fractions_that_leave_nothing_are_told_as_they_were_given():
+    names = [f"n{i}" for i in range(6)]
+    with pytest.raises(ValueError, match=r"val_fraction=0.7 and test_fraction=0.1 of 6 clips, two"):
+        places(clips(*names), {n: n for n in names}, None, 0.7, 0.1, 1)
+
+
 def test_a_split_of_one_source_is_told_of(caplog):
     names = [f"n{i}" for i in range(6)]
     groups = dict.fromkeys(names, "g") | {"n0": "alone"}
