@@ -76,10 +76,10 @@ def make_pairs(
     Every clip is a source. Sources are assigned to splits first; copies take what they need of
     other clips from their own split, and pairs are drawn inside each split, so no source is on two
     sides of one. Files in one folder that differ in their suffix only (`a.mp4`, `a.webm`) are taken
-    for the same content, as are rows of a manifest that agree in a column `content`: they are
-    reproductions of each other, and the first stands for all. A column `group` keeps sources
-    together in a split. Choices and labels follow from the seed; bytes of files also from
-    the encoders' versions and the processor, and from nothing else.
+    for the same content, as are files of the same bytes and rows of a manifest that agree in a
+    column `content`: they are reproductions of each other, and the first stands for all. A column
+    `group` keeps sources together in a split. Choices and labels follow from the seed; bytes of
+    files also from the encoders' versions and the processor, and from nothing else.
 
     Args:
         clips: a folder (every video file below it), or a manifest with columns `id` and `path`.
