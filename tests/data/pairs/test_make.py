@@ -32,6 +32,12 @@ def test_the_table_reads_as_pairs(made):
     assert len(names) <= 10 + 9 * 2
 
 
+def test_the_list_beside_the_table_needs_no_root(made, tmp_path):
+    """A root is for what the user wrote; originals are elsewhere, and copies beside the list."""
+    found = PairTable(made[0], root=tmp_path).load()
+    assert found.pairs == PairTable(made[0]).load().pairs
+
+
 def test_it_trains_at_once(made, tmp_path):
     data = pair_data(made[0], num_frames=2, frame_size=16, mel_bins=8, batch_size=4,
                      cache_dir=tmp_path)  # fmt: skip
