@@ -25,10 +25,15 @@ def clips_beside(table: Path) -> Path | None:
 class Clips:
     """Clips by id, for one pair table after the other.
 
+    Paths stay in the folder that they are relative to. An absolute path is relative to none: it is
+    accepted where no `root` is given, and has to lead into it where one is. The list that
+    `make_pairs` puts beside its table names the originals that way, and its copies relative to
+    itself, so it is read without `root`, which is for what the user wrote.
+
     Args:
         root: folder that paths are relative to; None: that of the file they are in.
         text: text columns; only `DEFAULT_TEXT` may be missing.
-        allow_outside_root: accept paths that lead out of `root`.
+        allow_outside_root: accept paths that lead out of the folder all the same.
         check_files: report files that do not exist.
         problems: collects what is wrong.
     """
@@ -96,6 +101,7 @@ class Clips:
                 f"data.text names column {', '.join(unknown)}, which the clip manifest {file} does "
                 f"not have; its columns are {', '.join(table.columns)}"
             )
+        root = None if self._table is not None and file == clips_beside(self._table) else self.root
         names = [n for n in ("id", "path", "group", *self.text) if n in table.columns]
         seen: dict[str, Row] = {}
         clips: dict[str, Clip] = {}
@@ -105,7 +111,7 @@ class Clips:
             group = row.cells.get("group")
             clip = Clip(
                 id=identity,
-                path=take_path(row, "path", self.root, self.problems, **self.options),
+                path=take_path(row, "path", root, self.problems, **self.options),
                 text={n: "" if blank(row.cells.get(n)) else str(row.cells[n]) for n in self.text},
                 group=None if blank(group) else str(group),
             )

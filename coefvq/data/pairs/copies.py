@@ -80,8 +80,14 @@ def plan_copies(
         least_seconds: shortest part; shorter sources have no such copies.
         among: names of transformations to choose from.
 
+    A donor is drawn before the plan. One without sound is drawn anew, among those with sound, where
+    the plan needs it: to replace a sound, and to splice a clip with sound, as long as there is one.
+
     Returns:
         The plans; a spliced copy shows its donor, one with replaced sound plays it.
+
+    Raises:
+        NothingApplies: none of `among` can be applied to this source.
     """
     source = original.file
     spans: list[tuple[float, float] | None] = [None] * copies
@@ -89,6 +95,7 @@ def plan_copies(
     if split and original.seconds * (0.5 - GAP) >= least_seconds:
         cut = float(rng.uniform(0.45, 0.55))
         spans[-2:] = [(0.0, round(cut - GAP / 2, 4)), (round(cut + GAP / 2, 4), 1.0)]
+    heard_donors = [other for other in donors if other.sound]
     made = []
     for number, span in enumerate(spans):
         donor = donors[int(rng.integers(len(donors)))] if donors else None
@@ -99,16 +106,20 @@ def plan_copies(
             span=span,
             title=source.title,
             sound=original.sound,
-            donors=donor is not None and (donor.sound or not original.sound),
+            donors=donor is not None,
+            donor_sound=bool(heard_donors),
             among=among,
         )
         taken = {"splice", "audio_replaced"} & set(plan.how)
+        wanted = "audio_replaced" in taken or ("splice" in taken and original.sound)
+        if wanted and donor is not None and not donor.sound and heard_donors:
+            donor = heard_donors[int(rng.integers(len(heard_donors)))]
         name = f"{original.name}-copy{number}"
         heard = source.heard
         if "audio_removed" in plan.how:
             heard = ""
         elif "audio_replaced" in plan.how and donor is not None:
-            heard = donor.file.source if donor.sound else ""
+            heard = donor.file.source
         file = dataclasses.replace(
             source,
             id=name,

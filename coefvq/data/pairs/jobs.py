@@ -34,7 +34,8 @@ def run_jobs(
         work: a function of a module, which worker processes import.
         jobs: its arguments, each job's its own.
         label: in front of the bar.
-        workers: processes; None: one per core, at most 8, and none where there is little to do.
+        workers: processes; 0: none, all is done in this one; None: one per core, at most 8, and
+            none where there is little to do.
     """
     if not jobs:
         return

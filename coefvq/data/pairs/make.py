@@ -19,21 +19,21 @@ from coefvq.data.pairs.drawing import Counts, File, draw_pairs, pair_row
 from coefvq.data.pairs.jobs import run_jobs
 from coefvq.data.pairs.paths import (
     CLIPS_FILE,
-    WRITERS,
     clips_folder,
-    enter_folder,
+    entered_folder,
     put_table,
 )
-from coefvq.data.pairs.plan import TRANSFORMATIONS
+from coefvq.data.pairs.plan import TRANSFORMATIONS, NothingApplies
+from coefvq.data.pairs.request import check_fractions, check_request, stop_at, stop_without_copies
 from coefvq.data.pairs.sources import contents, listed, look, places
 from coefvq.data.splits import SPLITS
 from coefvq.types import Clip
 
-VERSION = 2
+VERSION = 3
 """Of the recipe; copies made by another one are not taken for this one's."""
 
 SKIPPED_FILE = "skipped.csv"
-"""In the folder of copies: what could not be read, and why."""
+"""In the folder of copies: what could not be read or copied, and why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ class MadePairs:
     Args:
         table: the rows of the pair table.
         clips: the rows of the clip manifest.
-        skipped: originals that cannot be read, and copies that could not be made.
+        skipped: originals that cannot be read or that no chosen transformation can be applied to,
+            and copies that could not be made.
     """
 
     table: pandas.DataFrame
@@ -75,10 +76,10 @@ def make_pairs(
     Every clip is a source. Sources are assigned to splits first; copies take what they need of
     other clips from their own split, and pairs are drawn inside each split, so no source is on two
     sides of one. Files in one folder that differ in their suffix only (`a.mp4`, `a.webm`) are taken
-    for the same content, as are rows of a manifest that agree in a column `content`: they are
-    reproductions of each other, and the first stands for all. A column `group` keeps sources
-    together in a split. Choices and labels follow from the seed; bytes of files vary with the
-    encoders' versions.
+    for the same content, as are files of the same bytes and rows of a manifest that agree in a
+    column `content`: they are reproductions of each other, and the first stands for all. A column
+    `group` keeps sources together in a split. Choices and labels follow from the seed; bytes of
+    files also from the encoders' versions and the processor, and from nothing else.
 
     Args:
         clips: a folder (every video file below it), or a manifest with columns `id` and `path`.
@@ -97,88 +98,104 @@ def make_pairs(
         test_fraction: likewise for the test split.
         split: put all pairs into this split instead.
         seed: another seed, other choices.
-        on_bad_clip: `"skip"` leaves out what cannot be read and lists it; `"error"` stops.
-        workers: processes; None: one per core, at most 8.
+        on_bad_clip: `"skip"` leaves out what cannot be read, and what none of `transformations` can
+            be applied to (no title, no sound, nobody to take a sound from), and lists it; `"error"`
+            stops.
+        workers: processes; 0: none, all is done in this one; None: one per core, at most 8.
 
     Raises:
         ValueError: `out` exists or has another ending, an option is impossible, a text column is
-            missing, the folder beside `out` belongs to another call, too few clips can be read, or
-            `on_bad_clip="error"` and one cannot.
+            missing, the folder beside `out` belongs to another call, too few clips can be read, no
+            clip can have a copy, or `on_bad_clip="error"` and one cannot be read or copied.
         OSError: nothing can be written there.
     """
     out = Path(out).absolute()
     chosen = tuple(TRANSFORMATIONS if transformations is None else transformations)
     text = tuple(text or ())
-    _check(out, copies, least, most, chosen, segment_share, split, on_bad_clip)
+    check_request(out, copies, least, most, chosen, segment_share, split, on_bad_clip)
+    if split is None:
+        check_fractions(val_fraction, test_fraction)
     if seed < 0 or (workers or 0) < 0:
         raise ValueError(f"seed and workers are at least 0, got seed={seed}, workers={workers}")
     found = listed(clips, root, text)
     folder = clips_folder(out)
     settings = [VERSION, copies, least, most, chosen, segment_share, val_fraction, test_fraction]
-    enter_folder(folder, [*settings, split, seed, list(text)], found)
+    settings += [split, seed, list(text)]
+    with entered_folder(folder, settings, found):
+        jobs = [(clip.id, clip.path) for clip in found]
+        looks = dict(run_jobs(look, jobs, "Looking at clips", workers))
+        skipped = [
+            BadClip(c.id, c.path, looks[c.id]) for c in found if isinstance(looks[c.id], str)
+        ]
+        stop_at(skipped, on_bad_clip)
+        good = [clip for clip in found if not isinstance(looks[clip.id], str)]
+        content, group = contents(good, clips)
+        firsts = list({content[clip.id]: clip for clip in reversed(good)}.values())[::-1]
+        least_clips = 2 if split else 6
+        if len(firsts) < least_clips:
+            why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
+            raise ValueError(
+                f"clips={clips} has {len(firsts)} different clips that can be read, and "
+                f"{len(skipped)} that cannot{why}; negatives need others, so give at least "
+                f"{least_clips}"
+            )
+        place = places(firsts, group, split, val_fraction, test_fraction, seed)
 
-    jobs = [(clip.id, clip.path) for clip in found]
-    looks = dict(run_jobs(look, jobs, "Looking at clips", workers))
-    skipped = [BadClip(c.id, c.path, looks[c.id]) for c in found if isinstance(looks[c.id], str)]
-    _stop_at(skipped, on_bad_clip)
-    good = [clip for clip in found if not isinstance(looks[clip.id], str)]
-    content, group = contents(good, clips)
-    firsts = list({content[clip.id]: clip for clip in reversed(good)}.values())[::-1]
-    least_clips = 2 if split else 6
-    if len(firsts) < least_clips:
-        why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
-        raise ValueError(
-            f"clips={clips} has {len(firsts)} different clips that can be read, and {len(skipped)} "
-            f"that cannot{why}; negatives need others, so give at least {least_clips}"
-        )
-    place = places(firsts, group, split, val_fraction, test_fraction, seed)
-
-    originals: dict[str, Original] = {}
-    files: list[File] = []
-    for number, clip in enumerate(good):
-        file = File(
-            id=clip.id,
-            path=str(clip.path),
-            source=content[clip.id],
-            original=True,
-            kind=str(clip.path.parent),
-            title=clip.text.get(text[0], "") if text else "",
-            heard=content[clip.id] if looks[clip.id][0] else "",
-            split=place[content[clip.id]],
-        )
-        files.append(file)
-        if clip in firsts:
-            name = f"{number:06d}-{_slug(clip.path.stem)}"
-            originals[clip.id] = Original(file, clip.path, name, *looks[clip.id])
-    planned = [
-        plan_copies(
-            original,
-            [
-                o
-                for o in originals.values()
-                if o.file.split == original.file.split and o is not original
-            ],
-            np.random.default_rng([seed, _number(original.file.id)]),
-            copies=copies,
-            least=least,
-            most=most,
-            segment_share=segment_share,
+        originals: dict[str, Original] = {}
+        files: list[File] = []
+        for number, clip in enumerate(good):
+            file = File(
+                id=clip.id,
+                path=str(clip.path),
+                source=content[clip.id],
+                original=True,
+                kind=str(clip.path.parent),
+                title=clip.text.get(text[0], "") if text else "",
+                heard=content[clip.id] if looks[clip.id][0] else "",
+                split=place[content[clip.id]],
+            )
+            files.append(file)
+            if clip in firsts:
+                name = f"{number:06d}-{_slug(clip.path.stem)}"
+                originals[clip.id] = Original(file, clip.path, name, *looks[clip.id])
+        planned, without = _planned(
+            originals, seed, copies=copies, least=least, most=most, segment_share=segment_share,
             among=chosen,
-        )
-        for original in originals.values()
-    ]
-    if taken := {copy.file.id for some in planned for copy in some} & {clip.id for clip in found}:
-        raise ValueError(f"a copy would have the id {min(taken)!r}, which a clip has; rename it")
-    done: set[str] = set()
-    for names, reasons in run_jobs(
-        write_copies, [(some, folder) for some in planned], "Making copies", workers
-    ):
-        done.update(names)
-        skipped += reasons
-        _stop_at(reasons, on_bad_clip)
-    made = [copy for some in planned for copy in some if copy.file.id in done]
-    return _write(out, folder, files, made, {c.id: c for c in good}, text, counts, seed,
-                  chosen, skipped)  # fmt: skip
+        )  # fmt: skip
+        stop_without_copies(without, on_bad_clip, any_left=bool(planned))
+        skipped += without
+        copied = {copy.file.id for some in planned for copy in some}
+        if taken := copied & {clip.id for clip in found}:
+            raise ValueError(
+                f"a copy would have the id {min(taken)!r}, which a clip has; rename it"
+            )
+        done: set[str] = set()
+        for there, reasons in run_jobs(
+            write_copies, [(some, folder) for some in planned], "Making copies", workers
+        ):
+            done.update(there)
+            skipped += reasons
+            stop_at(reasons, on_bad_clip)
+        made = [copy for some in planned for copy in some if copy.file.id in done]
+        return _write(out, folder, files, made, {c.id: c for c in good}, text, counts, seed,
+                      chosen, skipped)  # fmt: skip
+
+
+def _planned(
+    originals: dict[str, Original], seed: int, **options: Any
+) -> tuple[list[list[Copy]], list[BadClip]]:
+    """Plan the copies of every source, and tell which sources cannot have any."""
+    planned: list[list[Copy]] = []
+    without: list[BadClip] = []
+    for name, original in originals.items():
+        split = original.file.split
+        donors = [o for o in originals.values() if o.file.split == split and o is not original]
+        rng = np.random.default_rng([seed, _number(name)])
+        try:
+            planned.append(plan_copies(original, donors, rng, **options))
+        except NothingApplies as error:
+            without.append(BadClip(name, original.path, str(error)))
+    return planned, without
 
 
 def _write(
@@ -202,7 +219,8 @@ def _write(
         drawn = draw_pairs(some, np.random.default_rng([seed, number]), counts)
         rows += [pair_row(pair, names, split) for pair in drawn]
     if not rows:
-        raise ValueError(f"no copy of any clip could be made, so there are no pairs; see {folder}")
+        why = f" ({skipped[-1].path}: {skipped[-1].reason})" if skipped else ""
+        raise ValueError(f"no copy of any clip could be made{why}, so there are no pairs")
     table = pandas.DataFrame(rows)
     subs = [name for name in table.columns if name.startswith("sub_")]
     table[subs] = table[subs].astype("Int8")
@@ -223,47 +241,6 @@ def _write(
     put_table(pandas.DataFrame(bad, columns=["id", "path", "reason"]), folder / SKIPPED_FILE)
     put_table(table, out)
     return MadePairs(table, listing, tuple(skipped))
-
-
-def _check(
-    out: Path,
-    copies: int,
-    least: int,
-    most: int,
-    chosen: Sequence[str],
-    segment_share: float,
-    split: str | None,
-    on_bad_clip: str,
-) -> None:
-    if on_bad_clip not in ("skip", "error"):
-        raise ValueError(f"on_bad_clip is skip or error, got {on_bad_clip!r}")
-    if split is not None and split not in SPLITS:
-        raise ValueError(f"split is one of {', '.join(SPLITS)} or null, got {split!r}")
-    if strangers := [name for name in chosen if name not in TRANSFORMATIONS]:
-        raise ValueError(
-            f"transformations {', '.join(strangers)} are unknown; choose from "
-            f"{', '.join(TRANSFORMATIONS)}"
-        )
-    if copies < 1 or not 1 <= least <= most or not 0 <= segment_share <= 1:
-        raise ValueError(
-            "copies and least must be at least 1, most at least least, and segment_share in "
-            f"[0, 1]; got copies={copies}, least={least}, most={most}, "
-            f"segment_share={segment_share}"
-        )
-    if out.suffix not in WRITERS:
-        raise ValueError(f"out={out} must end in {', '.join(WRITERS)}")
-    if out.exists():
-        raise ValueError(f"out={out} exists; give another name, or remove it and {out}.clips")
-    if not chosen:
-        raise ValueError("transformations is empty; name some, or leave it out for all of them")
-
-
-def _stop_at(bad: Sequence[BadClip], on_bad_clip: str) -> None:
-    if bad and on_bad_clip == "error":
-        raise ValueError(
-            f"clip {bad[0].id} ({bad[0].path}) cannot be read: {bad[0].reason}; repair or remove "
-            "it, or set on_bad_clip=skip"
-        )
 
 
 def _slug(text: str) -> str:

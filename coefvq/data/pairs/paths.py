@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas
 
 from coefvq.types import Clip
+
+_log = logging.getLogger(__name__)
 
 CLIPS_FILE = "clips.parquet"
 """The list of all clips of a table, originals and copies."""
@@ -34,8 +38,12 @@ def clips_folder(table: str | Path) -> Path:
     return table.with_name(table.name + ".clips")
 
 
-def enter_folder(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> None:
+@contextlib.contextmanager
+def entered_folder(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> Iterator[None]:
     """Make the folder of copies, or see that it is an earlier call's of the same kind.
+
+    Folders above it that are not there are made, too, and a warning says so. Where the work inside
+    fails before the first copy, all that was made goes away again.
 
     Args:
         folder: from `clips_folder`.
@@ -54,6 +62,9 @@ def enter_folder(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> No
     file = folder / "stamp"
     if folder.exists() and not file.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is there and is not ours; move it or give another out")
+    new = [path for path in folder.parents if not path.exists()]
+    if new:
+        _log.warning("out: folder %s was not there and is made", new[0])
     folder.mkdir(parents=True, exist_ok=True)
     made = any(path != file and path.name[0] != "." for path in folder.iterdir())  # no draft
     if made and file.read_text() != stamp:
@@ -64,6 +75,15 @@ def enter_folder(folder: Path, settings: list[Any], clips: Sequence[Clip]) -> No
     file.write_text(stamp)
     for leftover in folder.glob(".*.part"):  # of a call that was killed
         leftover.unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException:
+        if [path.name for path in folder.iterdir()] == [file.name]:
+            file.unlink()
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                for path in (folder, *new):
+                    path.rmdir()
+        raise
 
 
 def put_table(table: pandas.DataFrame, file: Path) -> None:
@@ -73,4 +93,4 @@ def put_table(table: pandas.DataFrame, file: Path) -> None:
     part.replace(file)
 
 
-__all__ = ["CLIPS_FILE", "WRITERS", "clips_folder", "enter_folder", "put_table"]
+__all__ = ["CLIPS_FILE", "WRITERS", "clips_folder", "entered_folder", "put_table"]

@@ -36,6 +36,10 @@ _OPENINGS = ("repost:", "wow", "must see", "full video", "so good", "from my fee
 _ENDINGS = ("(HD)", "part 1", "not mine", "share this", "2x", "clip of the day", "original")
 
 
+class NothingApplies(ValueError):
+    """None of the chosen transformations can be applied to a clip; the message says why."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a copy is made. The steps are applied in the order of the fields.
@@ -86,6 +90,7 @@ def draw_plan(
     title: str = "",
     sound: bool = True,
     donors: bool = True,
+    donor_sound: bool = True,
     among: Sequence[str] = TRANSFORMATIONS,
 ) -> Plan:
     """Draw how one copy is made; equal generators draw equal plans.
@@ -97,10 +102,12 @@ def draw_plan(
         span: keep this part of the clip, which counts as one of them, `trim`; None: by chance.
         title: of the clip; the empty title cannot be rewritten.
         sound: whether the clip has sound.
-        donors: whether there is another clip to splice into and to take sound from.
+        donors: whether there is another clip to splice into.
+        donor_sound: whether there is one to take sound from.
         among: names to choose from.
 
     Raises:
+        NothingApplies: the clip lacks what each of `among` needs.
         ValueError: `among` names something unknown, or the counts are impossible.
     """
     if strangers := [name for name in among if name not in TRANSFORMATIONS]:
@@ -110,13 +117,8 @@ def draw_plan(
         )
     if not 1 <= least <= most:
         raise ValueError(f"a copy needs 1 or more transformations, got {least} to {most}")
-    usable = [name for name in TRANSFORMATIONS if name in among]
-    if not title.strip():
-        usable = [name for name in usable if name != "title"]
-    if not sound:
-        usable = [name for name in usable if name not in SOUND or (name == SOUND[0] and donors)]
-    if not donors:
-        usable = [name for name in usable if name not in ("splice", "audio_replaced")]
+    lacking = _lacking(title, sound, donors, donor_sound)
+    usable = [name for name in TRANSFORMATIONS if name in among and name not in lacking]
     chosen = {"trim"} if span is not None else set()
     if span is not None:
         usable = [name for name in usable if name not in ("trim", "splice")]
@@ -126,10 +128,8 @@ def draw_plan(
         if len(chosen) < count and not (name in SOUND and chosen.intersection(SOUND)):
             chosen.add(name)
     if not chosen:
-        raise ValueError(
-            f"none of the transformations {', '.join(among)} can be applied to a clip "
-            f"{'with' if sound else 'without'} sound; allow more of them"
-        )
+        reasons = "; ".join(f"{name}: {lacking[name]}" for name in TRANSFORMATIONS if name in among)
+        raise NothingApplies(f"no transformation can be applied ({reasons})")
     values: dict[str, Any] = {"how": tuple(n for n in TRANSFORMATIONS if n in chosen)}
     if span is not None:
         values["span"] = span
@@ -138,6 +138,19 @@ def draw_plan(
     colours = rng.integers(0, 2**24, size=3).tolist()
     values["colours"] = (0 if rng.random() < 0.6 else colours[0], colours[1], colours[2])
     return Plan(**values)
+
+
+def _lacking(title: str, sound: bool, donors: bool, donor_sound: bool) -> dict[str, str]:
+    """Transformations that cannot be applied to a clip, and what is not there."""
+    lacking = {} if title.strip() else {"title": "the clip has no title"}
+    if not sound:
+        lacking |= dict.fromkeys(("audio_removed", "audio_reencoded"), "the clip has no sound")
+    if not donors:
+        alone = "there is no other clip in its split"
+        lacking |= dict.fromkeys(("splice", "audio_replaced"), alone)
+    elif not donor_sound:
+        lacking["audio_replaced"] = "no other clip in its split has sound"
+    return lacking
 
 
 def _draw(
@@ -214,6 +227,7 @@ __all__ = [
     "SOUND",
     "TIME",
     "TRANSFORMATIONS",
+    "NothingApplies",
     "Plan",
     "draw_plan",
     "rewrite_title",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -59,6 +61,8 @@ def look(name: str, path: Path) -> tuple[str, tuple[bool, float] | str]:
 def contents(clips: Sequence[Clip], source: str | Path) -> tuple[dict[str, str], dict[str, str]]:
     """Tell which clips show the same, and which must stay together in a split.
 
+    Files that are equal byte by byte show the same whatever they are called; a warning says so.
+
     Args:
         clips: those that can be read.
         source: folder or manifest that they were listed from.
@@ -82,10 +86,64 @@ def contents(clips: Sequence[Clip], source: str | Path) -> tuple[dict[str, str],
             key = (clip.path.parent, clip.path.stem) if path.is_dir() else clip.id
         # A content is called after its first clip.
         content[clip.id] = names.setdefault((type(key), key), clip.id)
-    group: dict[str, str] = {}
+    twins = [(c, first) for c, first in same_bytes(clips) if content[c.id] != content[first.id]]
+    if twins:
+        _log.warning(
+            "%d of %d clips have the same bytes as another (%s as %s%s) and count as one content",
+            len(twins),
+            len(clips),
+            twins[0][0].id,
+            twins[0][1].id,
+            ", …" if len(twins) > 1 else "",
+        )
+        tied = _joined([(content[first.id], content[c.id]) for c, first in twins])
+        # All are called after the first clip of those that are one now.
+        firsts: dict[str, str] = {}
+        content = {
+            name: firsts.setdefault(tied.get(old, old), old) for name, old in content.items()
+        }
+    named = [(content[c.id], columns["group"][c.id]) for c in clips if c.id in columns["group"]]
+    group = {name: f"id {name}" for name in content.values()} | dict(reversed(named))
+    # Groups that share a content go together.
+    tied = _joined([(group[name], other) for name, other in named])
+    return content, {name: tied.get(some, some) for name, some in group.items()}
+
+
+def same_bytes(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
+    """Find files that are equal byte by byte; only those of one size are read.
+
+    Returns:
+        Each clip that equals an earlier one, and the first that it equals.
+    """
+    sizes: dict[int, list[Clip]] = {}
     for clip in clips:
-        group.setdefault(content[clip.id], columns["group"].get(clip.id, f"id {content[clip.id]}"))
-    return content, group
+        with contextlib.suppress(OSError):
+            sizes.setdefault(clip.path.stat().st_size, []).append(clip)
+    found = []
+    seen: dict[tuple[int, bytes], Clip] = {}
+    for size, some in sizes.items():
+        for clip in some if len(some) > 1 else ():
+            with contextlib.suppress(OSError), clip.path.open("rb") as file:
+                key = (size, hashlib.file_digest(file, "blake2b").digest())
+                first = seen.setdefault(key, clip)
+                if first is not clip:
+                    found.append((clip, first))
+    return found
+
+
+def _joined(ties: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """One name for all that hang together by ties: the one that came first."""
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            name = root[name]
+        return name
+
+    for first, second in ties:
+        kept, lost = find(first), find(second)
+        root[lost] = kept
+    return {name: find(name) for name in root}
 
 
 def places(
@@ -108,16 +166,26 @@ def places(
 
     Returns:
         Splits by the name of the content.
+
+    Raises:
+        ValueError: so few clips are there that nothing would be left for training.
     """
     if split is not None:
         return {clip.id: split for clip in firsts}
     # One source alone has hardly a negative, and a threshold cannot be chosen without them.
     least = 2 / len(firsts)
+    val, test = (max(f, least) if f > 0 else f for f in (val_fraction, test_fraction))
+    if val + test >= 1:
+        raise ValueError(
+            f"val_fraction={val_fraction} and test_fraction={test_fraction} of {len(firsts)} "
+            "clips, two to each split, leave none for training; give more clips or smaller "
+            "fractions"
+        )
     places = hash_split(
         [group[clip.id] for clip in firsts],
         [True] * len(firsts),
-        val_fraction=max(val_fraction, least) if val_fraction > 0 else val_fraction,
-        test_fraction=max(test_fraction, least) if test_fraction > 0 else test_fraction,
+        val_fraction=val,
+        test_fraction=test,
         seed=seed,
     )
     for name, count in Counter(places).items():
@@ -130,4 +198,4 @@ def places(
     return {clip.id: place for clip, place in zip(firsts, places, strict=True)}
 
 
-__all__ = ["contents", "listed", "look", "places"]
+__all__ = ["contents", "listed", "look", "places", "same_bytes"]

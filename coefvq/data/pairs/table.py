@@ -53,7 +53,9 @@ class PairTable:
         test_fraction: likewise for the test split.
         allow_shared_clips: accept clips (or groups of the clip manifest) that are in several
             splits; figures are then too good.
-        allow_outside_root: accept paths that lead out of `root`.
+        allow_outside_root: accept relative paths that lead out of the folder they are relative to,
+            and, where `root` is given, absolute ones that lead elsewhere. Without `root`, absolute
+            paths are taken as they are; so are those in the list of `make_pairs`.
         check_files: report files that do not exist as problems.
         seed: for the assignment by hash.
         cache_dir: see `coefvq.data.home.cache_home`.

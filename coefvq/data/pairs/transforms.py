@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from coefvq.data.media import UnreadableClip
 from coefvq.data.pairs.films import (
     Film,
+    NoFrames,
     encode,
     even,
     look_at,
@@ -34,7 +38,8 @@ def make_copy(
         donor: the clip that it is spliced into or takes sound from, where the plan asks for that.
 
     Raises:
-        UnreadableClip: the original or the donor cannot be read.
+        UnreadableClip: the original or the donor cannot be read, or the original is so short that
+            nothing can be put beside it; `path` is the one that is to blame.
         ValueError: the plan needs a donor and there is none.
     """
     target = Path(target)
@@ -53,7 +58,7 @@ def make_copy(
         # The donor goes on behind the copy where it stopped before it, as far as it reaches.
         spans = [span for span in ((0.0, before), (before, before + after)) if span[1] > span[0]]
         spans = [_within(span, other.seconds) for span in spans]
-        donated = [pictures_of(other, span, 1.0, fit, film.rate) for span in spans]
+        donated = [_donated(film, other, span, fit) for span in spans]
         donated_sound = [sound_of_part(other, span, 1.0, film.sound_rate) for span in spans]
         cut = 1 if before > 0 else 0
         pieces = [*donated[:cut], *pieces, *donated[cut:]]
@@ -116,6 +121,20 @@ def picture_filters(film: Film, plan: Plan) -> tuple[list[tuple[str, str]], int,
         width, height = even(width * grow), even(height * grow)
         filters.append(("scale", f"{width}:{height}"))
     return [*filters, ("setsar", "1")], width, height
+
+
+def _donated(
+    film: Film, other: Film, span: tuple[float, float], filters: list[tuple[str, str]]
+) -> Iterator[Any]:
+    """Pictures of a donor; where they are none, the original asked for less than one frame."""
+    try:
+        yield from pictures_of(other, span, 1.0, filters, film.rate)
+    except NoFrames as error:
+        if span[1] - span[0] >= 2 / min(film.rate, other.rate):
+            raise
+        raise UnreadableClip.because(
+            film.path, f"it is too short to be spliced ({film.seconds:.2f} s)"
+        ) from error
 
 
 def _within(span: tuple[float, float], seconds: float) -> tuple[float, float]:

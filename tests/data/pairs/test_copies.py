@@ -3,6 +3,7 @@ import pytest
 
 from coefvq.data.pairs.copies import GAP, Original, plan_copies, write_copies
 from coefvq.data.pairs.drawing import File, overlap
+from coefvq.data.pairs.plan import NothingApplies
 
 
 def clip(name, path="x.mp4", **options):
@@ -56,6 +57,29 @@ def test_what_is_taken_from_a_donor_is_written_down():
 def test_alone_nothing_is_taken():
     copies = [copy for seed in range(50) for copy in planned(seed, donors=[])]
     assert not any(set(copy.file.how) & {"splice", "audio_replaced"} for copy in copies)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_donor_has_sound_where_the_copy_needs_it(sound):
+    """The one that is drawn first may be silent; another one is not."""
+    donors = [clip(f"d{n}", f"{n}.mp4", sound=n == 3) for n in range(6)]
+    seen = set()
+    for seed in range(40):
+        for copy in plan_copies(clip("s", sound=sound), donors, np.random.default_rng(seed), most=1,
+                                segment_share=0, among=["splice", "audio_replaced"]):  # fmt: skip
+            if copy.plan.how == ("audio_replaced",):
+                assert copy.file.heard == "d3" and str(copy.donor) == "3.mp4"
+            else:
+                seen.add(copy.file.inserted)
+    assert seen == ({"d3"} if sound else {f"d{n}" for n in range(6)})
+
+
+def test_a_clip_is_spliced_into_a_silent_one_where_all_are():
+    silent = [clip("d", sound=False)]
+    (copy,) = planned(0, donors=silent, copies=1, most=1, among=["splice", "audio_replaced"])
+    assert copy.plan.how == ("splice",) and (copy.file.inserted, copy.file.heard) == ("d", "s")
+    with pytest.raises(NothingApplies, match="no other clip in its split has sound"):
+        planned(0, donors=silent, copies=1, among=["audio_replaced"])
 
 
 def test_copies_are_written_once(original, donor, tmp_path):

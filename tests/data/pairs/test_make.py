@@ -32,6 +32,12 @@ def test_the_table_reads_as_pairs(made):
     assert len(names) <= 10 + 9 * 2
 
 
+def test_the_list_beside_the_table_needs_no_root(made, tmp_path):
+    """A root is for what the user wrote; originals are elsewhere, and copies beside the list."""
+    found = PairTable(made[0], root=tmp_path).load()
+    assert found.pairs == PairTable(made[0]).load().pairs
+
+
 def test_it_trains_at_once(made, tmp_path):
     data = pair_data(made[0], num_frames=2, frame_size=16, mel_bins=8, batch_size=4,
                      cache_dir=tmp_path)  # fmt: skip
@@ -140,7 +146,31 @@ def test_bad_clips_are_left_out_and_listed(with_bad, tmp_path):
     assert not set(result.clips["id"]) & {"bad.mp4", "half.mp4"}
     assert len(PairTable(tmp_path / "p.jsonl").load().pairs) == len(result.table)
     with pytest.raises(ValueError, match=r"clip bad.mp4 \(.*\) cannot be read: .*on_bad_clip=skip"):
-        make_pairs(with_bad, tmp_path / "q.csv", on_bad_clip="error", **OPTIONS)
+        make_pairs(with_bad, tmp_path / "new" / "q.csv", on_bad_clip="error", **OPTIONS)
+    assert not (tmp_path / "new").exists()
+
+
+def test_clips_that_cannot_have_a_copy_are_listed(few_clips, tmp_path):
+    """Of nine contents one has no sound; nothing else is wrong with it."""
+    words = OPTIONS | {"copies": 1, "split": "test"}
+    result = make_pairs(few_clips, tmp_path / "p.csv", transformations=["audio_removed"], **words)
+    (bad,) = result.skipped
+    assert (bad.id, bad.reason) == (
+        "b/clip 8.mp4", "no transformation can be applied (audio_removed: the clip has no sound)"
+    )  # fmt: skip
+    assert len(result.clips) == 9 + 8
+    with pytest.raises(ValueError, match=r"^clip b/clip 8.mp4 .*has no sound.*on_bad_clip=skip"):
+        make_pairs(few_clips, tmp_path / "q.csv", transformations=["audio_removed"],
+                   on_bad_clip="error", **words)  # fmt: skip
+    with pytest.raises(ValueError, match=r"no clip can have a copy; the first of 9.*has no title"):
+        make_pairs(few_clips, tmp_path / "q.csv", transformations=["title"], **words)
+
+
+@pytest.mark.parametrize("name", ["splice", "audio_replaced"])
+def test_one_transformation_that_takes_from_others_is_enough(few_clips, tmp_path, name):
+    result = make_pairs(few_clips, tmp_path / "p.csv", transformations=[name], most=1,
+                        segment_share=0, split="test", copies=1, workers=0)  # fmt: skip
+    assert result.skipped == () and len(result.clips) == 10 + 9
 
 
 def test_titles_are_rewritten(few_clips, write_manifest, tmp_path):
@@ -171,6 +201,7 @@ def test_impossible_requests(few_clips, tmp_path):
     refused("must end in .parquet, .csv, .jsonl", out="p.txt")
     refused("copies=0", copies=0)
     refused("least=3, most=2", least=3, most=2)
+    refused("got val_fraction=0.9 and test_fraction=0.2 ", val_fraction=0.9)
     refused("segment_share=2", segment_share=2)
     refused("mirror are unknown; choose from reencode", transformations=["mirror"])
     refused("split is one of train, val, test or null, got 'dev'", split="dev")
@@ -185,7 +216,7 @@ def test_impossible_requests(few_clips, tmp_path):
     # What a refused call leaves behind does not stand in the way of a better one.
     refused("has 2 different clips that can be read, .* give at least 6", clips=tmp_path / "few")
     refused("has 2 different clips", clips=tmp_path / "few", seed=5)
-    assert not (tmp_path / "p.csv").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
 
 
 def test_clips_that_cannot_be_read_are_named(write_manifest, tmp_path):

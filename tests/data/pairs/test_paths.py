@@ -3,25 +3,46 @@ from pathlib import Path
 import pandas
 import pytest
 
-from coefvq.data.pairs.paths import CLIPS_FILE, clips_folder, enter_folder, put_table
+from coefvq.data.pairs.paths import CLIPS_FILE, clips_folder, entered_folder, put_table
 from coefvq.types import Clip
+
+
+def enter(folder, settings, clips):
+    with entered_folder(folder, settings, clips):
+        pass
 
 
 def test_a_folder_of_copies_is_of_one_request(tmp_path):
     folder = clips_folder(tmp_path / "pairs.csv")
     clips = [Clip("a", tmp_path / "a.mp4")]
-    enter_folder(folder, [1, "x"], clips)
+    enter(folder, [1, "x"], clips)
     (folder / "000000-a-copy0.mp4").touch()
     (folder / ".half.part").touch()
-    enter_folder(folder, [1, "x"], clips)
+    enter(folder, [1, "x"], clips)
     assert not (folder / ".half.part").exists()  # of a call that was killed
     with pytest.raises(ValueError, match="holds copies of other clips or with other settings"):
-        enter_folder(folder, [2, "x"], clips)
+        enter(folder, [2, "x"], clips)
     other = tmp_path / "mine.csv.clips"
     other.mkdir()
     (other / "diary.txt").touch()
     with pytest.raises(ValueError, match="is there and is not ours"):
-        enter_folder(other, [1], clips)
+        enter(other, [1], clips)
+
+
+def test_what_fails_before_the_first_copy_leaves_nothing(tmp_path, caplog):
+    """Folders above are made, which is said; with a copy in them they stay."""
+    folder = tmp_path / "new" / "newer" / "p.csv.clips"
+    with pytest.raises(KeyboardInterrupt), entered_folder(folder, [], []):
+        assert folder.is_dir()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    assert f"folder {folder.parent} was not there and is made" in caplog.text
+    with pytest.raises(KeyboardInterrupt), entered_folder(folder, [], []):
+        (folder / "copy.mp4").touch()
+        raise KeyboardInterrupt
+    caplog.clear()
+    enter(folder, [], [])
+    assert (folder / "copy.mp4").exists() and not caplog.text
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", CLIPS_FILE])

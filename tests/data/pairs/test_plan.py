@@ -9,6 +9,7 @@ from coefvq.data.pairs.plan import (
     PLAIN,
     SOUND,
     TRANSFORMATIONS,
+    NothingApplies,
     Plan,
     draw_plan,
     rewrite_title,
@@ -70,6 +71,21 @@ def test_what_a_clip_does_not_have_is_not_changed():
     assert "title" not in {n for p in plans(200, title=" ") for n in p.how}
 
 
+@pytest.mark.parametrize(
+    ("among", "lack", "reason"),
+    [
+        (["title"], {"title": ""}, "title: the clip has no title"),
+        (["audio_removed", "title"], {"sound": False, "title": ""},
+         "audio_removed: the clip has no sound; title: the clip has no title"),
+        (["splice"], {"donors": False}, "splice: there is no other clip in its split"),
+        (["audio_replaced"], {"donor_sound": False}, "no other clip in its split has sound"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named(among, lack, reason):
+    with pytest.raises(NothingApplies, match=reason):
+        draw_plan(np.random.default_rng(0), among=among, **({"title": "a"} | lack))
+
+
 def test_a_given_span_counts_as_trim():
     for plan in plans(100, span=(0.0, 0.45)):
         assert plan.span == (0.0, 0.45) and "trim" in plan.how and "splice" not in plan.how
@@ -80,8 +96,6 @@ def test_only_some_transformations():
     assert {n for p in plans(50, among=["crop", "flip"]) for n in p.how} == {"crop", "flip"}
     with pytest.raises(ValueError, match="mirror are unknown; choose from reencode, crop"):
         draw_plan(np.random.default_rng(0), among=["mirror"])
-    with pytest.raises(ValueError, match="can be applied to a clip without sound"):
-        draw_plan(np.random.default_rng(0), among=["audio_removed"], sound=False)
     with pytest.raises(ValueError, match="1 or more transformations, got 3 to 2"):
         draw_plan(np.random.default_rng(0), least=3, most=2)
 

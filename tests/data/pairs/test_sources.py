@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from coefvq.data.clip_list import list_clips
-from coefvq.data.pairs.sources import contents, listed, look, places
+from coefvq.data.pairs.sources import contents, listed, look, places, same_bytes
 from coefvq.types import Clip
 
 
@@ -38,6 +38,51 @@ def test_a_manifest_names_contents_and_groups(write_manifest):
     assert content == {"a": "a", "b": "a", "c": "c"} and group == {"a": "g", "c": "g"}
 
 
+def files(folder, **contents):
+    for name, text in contents.items():
+        (folder / f"{name}.mp4").write_text(text)
+    return [Clip(name, folder / f"{name}.mp4") for name in contents]
+
+
+def test_equal_bytes_are_one_content(tmp_path, caplog):
+    """b has the size of a and other bytes, c and e have a's."""
+    found = files(tmp_path, a="one", b="two", c="one", d="three", e="one")
+    content, group = contents(found, tmp_path)
+    assert content == {"a": "a", "b": "b", "c": "a", "d": "d", "e": "a"}
+    assert list(group) == ["a", "b", "d"]
+    (line,) = caplog.messages
+    assert (
+        line == "2 of 5 clips have the same bytes as another (c as a, …) and count as one content"
+    )
+    assert [(c.id, first.id) for c, first in same_bytes(found)] == [("c", "a"), ("e", "a")]
+
+
+def test_files_of_different_sizes_are_not_read(tmp_path, monkeypatch):
+    found = files(tmp_path, a="1", b="22")
+    monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("read"))
+    assert same_bytes([*found, Clip("none", tmp_path / "none.mp4")]) == []
+
+
+def test_a_manifest_that_says_otherwise_is_joined_by_equal_bytes(tmp_path, write_manifest, caplog):
+    """Contents x and y share bytes, and with them groups g and h; z is alone in group h."""
+    found = files(tmp_path, a="a", b="same", c="same", d="d", e="e")
+    said = {"a": ("x", ""), "b": ("x", "g"), "c": ("y", "h"), "d": ("y", ""), "e": ("z", "h")}
+    rows = [
+        {"id": i, "path": f"{i}.mp4", "content": some, "group": group}
+        for i, (some, group) in said.items()
+    ]
+    content, group = contents(found, write_manifest(rows))
+    assert content == {"a": "a", "b": "a", "c": "a", "d": "a", "e": "e"}
+    assert group == {"a": "g", "e": "g"}
+    assert "1 of 5 clips have the same bytes as another (c as b)" in caplog.text
+
+
+def test_bytes_that_are_one_content_already_are_no_news(tmp_path, write_manifest, caplog):
+    found = files(tmp_path, a="same", b="same")
+    rows = [{"id": i, "path": f"{i}.mp4", "content": "x"} for i in "ab"]
+    assert contents(found, write_manifest(rows))[0] == {"a": "a", "b": "a"} and not caplog.text
+
+
 def test_places(caplog):
     names = [f"n{i}" for i in range(20)]
     group = {name: f"g{i // 2}" for i, name in enumerate(names)}
@@ -56,6 +101,12 @@ def test_every_split_of_few_sources_has_negatives(count, caplog):
     assert not caplog.text
     without = places(clips(*names), {n: n for n in names}, None, 0.0, 0.2, 1)
     assert set(without.values()) == {"train", "test"}
+
+
+def test_fractions_that_leave_nothing_are_told_as_they_were_given():
+    names = [f"n{i}" for i in range(6)]
+    with pytest.raises(ValueError, match=r"val_fraction=0.7 and test_fraction=0.1 of 6 clips, two"):
+        places(clips(*names), {n: n for n in names}, None, 0.7, 0.1, 1)
 
 
 def test_a_split_of_one_source_is_told_of(caplog):

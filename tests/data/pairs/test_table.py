@@ -54,6 +54,28 @@ def test_paths_without_a_manifest(write_manifest, pair_rows, clip_files, tmp_pat
         PairTable(table, root=clip_files, cache_dir=tmp_path / "home").load()
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_absolute_paths_lead_into_the_root_where_one_is_given(
+    write_manifest, pair_rows, clip_rows, clip_files, tmp_path, listed
+):
+    """In the table and in a manifest of the clips alike; without a root they say it all."""
+    for row in clip_rows:
+        row["path"] = str(clip_files / row["path"])
+    if not listed:
+        paths = {row["id"]: row["path"] for row in clip_rows}
+        pair_rows = [r | {s: paths[r[s]] for s in ("query", "candidate")} for r in pair_rows]
+    options = {"cache_dir": tmp_path / "home"}
+    if listed:
+        options["clips"] = write_manifest(clip_rows, "manifest.csv")
+    table = write_manifest(pair_rows, "pairs.csv")
+    other = tmp_path / "other"
+    other.mkdir()
+    for fine in ({}, {"root": clip_files}, {"root": other, "allow_outside_root": True}):
+        assert PairTable(table, **options, **fine).load().pairs[0].query.path.is_file()
+    with pytest.raises(ManifestError, match=r"clip00.mp4' leads out of .*allow_outside_root=true"):
+        PairTable(table, root=other, **options).load()
+
+
 def test_every_problem_is_listed_with_its_row(load, pair_rows):
     pair_rows[0]["query"] = "nobody"
     pair_rows[1]["label"] = "2"

@@ -5,6 +5,7 @@ import pytest
 
 from coefvq.data.audio import decode_audio
 from coefvq.data.media import UnreadableClip
+from coefvq.data.pairs import transforms
 from coefvq.data.pairs.films import look_at
 from coefvq.data.pairs.plan import CODECS, Plan
 from coefvq.data.pairs.transforms import LEAST, make_copy, picture_filters, suffix_of
@@ -197,3 +198,20 @@ def test_a_damaged_original_leaves_no_file(original, tmp_path):
     with pytest.raises(UnreadableClip):
         make_copy(broken, tmp_path / "copy.mp4", Plan())
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_source_of_one_frame_is_to_blame_and_not_its_donor(write_clip, donor, tmp_path):
+    source = write_clip(tmp_path / "one.mp4", 1)
+    plan = Plan(how=("splice",), splice=(0.1, 0.1))
+    with pytest.raises(UnreadableClip, match="it is too short to be spliced") as caught:
+        make_copy(source, tmp_path / "copy.mp4", plan, donor)
+    assert caught.value.path == source and not (tmp_path / "copy.mp4").exists()
+
+
+def test_a_donor_without_the_frames_is_to_blame(original, donor, tmp_path, monkeypatch):
+    """A whole second was asked for, of a place where it ends already."""
+    monkeypatch.setattr(transforms, "_within", lambda span, _: (40.0, 41.0))
+    plan = Plan(how=("splice",), splice=(0.5, 0.0))
+    with pytest.raises(UnreadableClip, match=r"no frame between 40\.00 and 41\.00 s") as caught:
+        make_copy(original, tmp_path / "copy.mp4", plan, donor)
+    assert caught.value.path == donor
