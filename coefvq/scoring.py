@@ -80,7 +80,8 @@ def _operating_point(val: Predictions, precision: float) -> dict[str, Any]:
     except ValueError as error:
         return {"notes": [f"no threshold is kept for at_precision={precision}: {error}"]}
     if point.threshold <= 1:
-        return {"operating_point": point.to_dict()}
+        notes = {} if point.doubt is None else {"notes": [point.doubt]}
+        return {"operating_point": point.to_dict(), **notes}
     note = (
         f"no threshold of the student had a precision of {precision:.0%} on the {point.n} labelled "
         "validation examples, so predict will call nothing a 1; lower at_precision or train longer"

@@ -146,7 +146,8 @@ def _pairs(report: Mapping[str, Any]) -> list[str]:
         parts.append(
             f"Operating point: for a precision of {point['precision']:.0%} the calibrated score is "
             f"cut at {point['threshold']:.4f}, which had precision {point['val_precision']:.4f} "
-            f"and recall {point['val_recall']:.4f} on {point['n']} validation examples."
+            f"and recall {point['val_recall']:.4f} on {point['n']} validation examples"
+            + (f", {point['taken']} of which it calls positive." if "taken" in point else ".")
         )
     return parts
 
