@@ -46,6 +46,9 @@ def test_every_recipe_runs(recipe, tmp_path, run, small_pairs):
     expected = {"teacher"} if recipe in TEACHERS else {"student"}
     if recipe not in ("supervised", "label_smoothing", "matchlite", "blind_quality", *TEACHERS):
         expected = {"student", "teacher", "agreement"}
+    if recipe == "matchlm2lite":  # whether distillation has helped
+        expected |= {"first_stage"}
+        assert "| student, first stage |" in (folder / "report.md").read_text()
     assert set(report["test"]) == expected
     for name in expected - {"agreement"}:
         found = stored["test"][name]
