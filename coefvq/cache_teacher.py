@@ -50,7 +50,7 @@ def cache_teacher(cfg: DictConfig, say: Callable[..., None]) -> dict[str, Any] |
         )
     if cfg.teacher.cache == "off":
         raise ValueError("teacher.cache=off keeps nothing; leave it out")
-    say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {config.task_word(cfg)}")
+    say(f"data     {config.data_words(cfg)}")
     data = prepared_data(cfg, cfg.teacher.checkpoint)
     teacher = open_teacher(cfg, data, say)
     if rank() > 0:

@@ -41,6 +41,21 @@ def task_word(cfg: Mapping[str, Any] | DictConfig) -> str:
     return str(data.get("task") or data["_target_"].rsplit(".", 1)[-1])
 
 
+def data_words(cfg: DictConfig) -> str:
+    """What the first lines of a run call its data.
+
+    >>> data_words(OmegaConf.create({"data": {"_target_": "a.shortform_data", "task": "level"}}))
+    'shortform_data, task level'
+    >>> data_words(OmegaConf.create({"data": {"_target_": "a.pair_data", "train": "p.csv"}}))
+    'pair_data p.csv'
+    """
+    data = cfg.data
+    name = str(data._target_).rsplit(".", 1)[-1]
+    if data.get("task"):
+        return f"{name}, task {data.task}"
+    return f"{name} {data.train}" if isinstance(data.get("train"), str) else name
+
+
 def register_recipes() -> None:
     """Store each `recipes/*.yaml` as Hydra's group `recipe` in the global package."""
     for path in sorted(folder("recipes").glob("*.yaml")):

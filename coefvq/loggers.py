@@ -150,7 +150,7 @@ def pair_scalars(pairs: Mapping[str, Any]) -> dict[str, float]:
         for name, value in [
             *((f"recall_at_precision_{p}", v) for p, v in found["recall_at_precision"].items()),
             *((f"{kind}/{k}", v) for kind, own in found["by_sub_label"].items()
-              for k, v in own.items() if k != "n"),
+              for k, v in own.items() if k not in ("n", "chance")),
         ]
     }  # fmt: skip
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}

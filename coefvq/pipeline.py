@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from coefvq import config, engine, loggers
-from coefvq.clip_features import use_clip_features
+from coefvq.clip_features import clip_features, use_clip_features
 from coefvq.distiller import Distiller
 from coefvq.evaluation.cascade_page import cascade_table
 from coefvq.evaluation.collect import Predictions
@@ -28,9 +28,9 @@ from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
 from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
 from coefvq.schedules import read_schedules
-from coefvq.scoring import score, undefined_notes_of
+from coefvq.scoring import score, score_alone, undefined_notes_of
 from coefvq.serving.fit_folder import SETTINGS, fit_and_save, fit_words
-from coefvq.student_start import start_student
+from coefvq.student_start import first_stage, start_student
 from coefvq.teacher_supply.memory import estimate_memory
 from coefvq.teacher_supply.opening import open_teacher
 from coefvq.teacher_supply.outputs import TeacherSupply
@@ -90,7 +90,7 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
     watch = Stopwatch()
     say(f"run      {os.path.relpath(folder.path)}", soft_wrap=True)
     with watch("data"):
-        say(f"data     {cfg.data._target_.rsplit('.', 1)[-1]}, task {config.task_word(cfg)}")
+        say(f"data     {config.data_words(cfg)}")
         started = None if cfg.start == "labels" else cfg.start
         data = prepared_data(cfg, started or cfg.teacher.checkpoint)
     # Refused before minutes are spent on a teacher.
@@ -113,6 +113,9 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
             return None
         with watch("test"):
             report, curves, held = score(cfg, data, teacher, student, device)
+            if student is not None and (first := first_stage(cfg, data)) is not None:
+                with clip_features(cfg, data, first):
+                    report["test"]["first_stage"] = score_alone(data, first.to(device), device)
         if student is not None:
             export_student(student, data, folder, report)
         if student is not None and teacher is not None and cfg.cascade.gate is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from coefvq import engine
 from coefvq.data.text import load_tokenizer
+from coefvq.modules.mllm.config import MLLMConfig
 from coefvq.modules.pretrained import read_config
 
 
@@ -24,6 +25,7 @@ def prepared_data(cfg: DictConfig, model: str | Path | None = None) -> Any:
         ValueError: if the config names a tokenizer and the model needs another one.
     """
     data = engine.build(cfg.data)
+    data.whole_words = answer_words(cfg)
     data.prepare()
     wanted = None if model is None or data.tokenizer is None else tokenizer_of(model)
     if wanted is not None and wanted.get_vocab() != data.tokenizer.get_vocab():
@@ -37,6 +39,14 @@ def prepared_data(cfg: DictConfig, model: str | Path | None = None) -> Any:
         data.prepare()
     fill_runtime(cfg, data)
     return data
+
+
+def answer_words(cfg: DictConfig) -> tuple[str, ...]:
+    """The words that the teacher of a config answers with, each of which must be one token."""
+    mllm = OmegaConf.select(cfg, "teacher.model.mllm")
+    if mllm is None or mllm.get("read_out") != "yes_no":
+        return ()
+    return tuple(str(word) for word in mllm.get("answer_words") or MLLMConfig.answer_words)
 
 
 def fill_runtime(cfg: DictConfig, data: Any) -> None:

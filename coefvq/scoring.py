@@ -73,6 +73,19 @@ def score(
     return report, curves, held
 
 
+def score_alone(data: Any, model: nn.Module, device: torch.device) -> dict[str, float]:
+    """The test metrics of one more model of public batches, at its own validation threshold."""
+    model.eval()
+
+    def answer(batch: Any) -> Any:
+        return model(batch.public())
+
+    val = collect(answer, data.val_dataloader(), device=device)
+    test = collect(answer, data.test_dataloader(), device=device)
+    threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
+    return metrics_of(test, data.task, threshold)
+
+
 def _operating_point(val: Predictions, precision: float) -> dict[str, Any]:
     """The calibrated score and its threshold; or a note that says why there is none."""
     try:
@@ -80,7 +93,8 @@ def _operating_point(val: Predictions, precision: float) -> dict[str, Any]:
     except ValueError as error:
         return {"notes": [f"no threshold is kept for at_precision={precision}: {error}"]}
     if point.threshold <= 1:
-        return {"operating_point": point.to_dict()}
+        notes = {} if point.doubt is None else {"notes": [point.doubt]}
+        return {"operating_point": point.to_dict(), **notes}
     note = (
         f"no threshold of the student had a precision of {precision:.0%} on the {point.n} labelled "
         "validation examples, so predict will call nothing a 1; lower at_precision or train longer"

@@ -50,13 +50,27 @@ def start_student(cfg: DictConfig, data: Any, say: Callable[..., None]) -> nn.Mo
     return student
 
 
+def first_stage(cfg: DictConfig, data: Any) -> nn.Module | None:
+    """The student as `start_student` found it, once more; None where it started at random."""
+    if cfg.start is None:
+        return None
+    if cfg.start == "labels":
+        first = get_teacher(_first_stage(cfg), data)
+        return None if first is None else first.module
+    student: nn.Module = engine.build(cfg.student)
+    student.load_pretrained(Path(cfg.start))  # type: ignore[operator]
+    return student
+
+
 def _first_stage(cfg: DictConfig) -> DictConfig:
     """The student's own first training, in the words that a teacher's training is said in."""
-    known = get_class(cfg.student["_target_"])
+    name = get_class(cfg.student["_target_"]).__name__.lower()
     alone = cfg.copy()
     with open_dict(alone):
         alone.teacher = {
-            "name": known.__name__.lower(),
+            "name": name,
+            "label": f"student {name}, first stage",
+            "learning_rate": "optimizer.lr",
             "model": cfg.student,
             "checkpoint": None,
             "inputs": "public",
@@ -70,4 +84,4 @@ def _first_stage(cfg: DictConfig) -> DictConfig:
     return alone
 
 
-__all__ = ["start_student"]
+__all__ = ["first_stage", "start_student"]

@@ -114,6 +114,7 @@ class Batch(Tensors):
             `InputSpec.text_fields` and without the tokenizer's special tokens; None unless
             `InputSpec.separate_text`.
         field_mask: (B, K, T) bool, True where such a token counts; all False for an empty field.
+        seconds: (B,) float32, how long each clip lasts, read or not; None where nobody has looked.
     """
 
     ids: tuple[str, ...]
@@ -133,6 +134,7 @@ class Batch(Tensors):
     motion: Tensor | None = None
     field_ids: Tensor | None = None
     field_mask: Tensor | None = None
+    seconds: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from coefvq import config, pipeline
+from coefvq.modules.pretrained import load_metadata, read_config
 
 
 @pytest.fixture
@@ -45,6 +46,9 @@ def test_every_recipe_runs(recipe, tmp_path, run, small_pairs):
     expected = {"teacher"} if recipe in TEACHERS else {"student"}
     if recipe not in ("supervised", "label_smoothing", "matchlite", "blind_quality", *TEACHERS):
         expected = {"student", "teacher", "agreement"}
+    if recipe == "matchlm2lite":  # whether distillation has helped
+        expected |= {"first_stage"}
+        assert "| student, first stage |" in (folder / "report.md").read_text()
     assert set(report["test"]) == expected
     for name in expected - {"agreement"}:
         found = stored["test"][name]
@@ -242,6 +246,28 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_half_report(run, tmp_path, mon
 def test_other_words_of_the_vocabulary_train_too(run, words, tmp_path):
     report = run(tmp_path, "+recipe=cpfd", "trainer.max_steps=6", *words)
     assert set(report["test"]) == {"student", "teacher", "agreement"}
+
+
+@pytest.mark.parametrize("recipe", ["mllm", "matchlm"])
+def test_a_teacher_that_says_yes_or_no_trains_on_the_embedded_data(
+    recipe, run, small_pairs, tmp_path
+):
+    words = ("teacher.model.mllm.read_out=yes_no", "teacher.model.mllm.audio.mode=token",
+             "teacher.preflight=false", *(small_pairs if recipe == "matchlm" else ()))  # fmt: skip
+    report = run(tmp_path, f"+recipe={recipe}", "phases=[teacher]", *words)
+    saved = load_metadata(report["paths"]["teacher"])
+    assert saved["task"]["kind"] == "binary"
+    prompt = read_config(report["paths"]["teacher"])["config"]["prompt"]
+    assert len(set(prompt["answer_ids"])) == 2
+
+
+def test_adapters_are_given_in_plain_words(run, small_pairs, tmp_path):
+    words = ("teacher.model.mllm.lora={rank: 4}", "teacher.model.mllm.train_language=false")
+    words += ("teacher.preflight=false", "phases=[teacher]")
+    report = run(tmp_path, "+recipe=matchlm", *small_pairs, *words)
+    folder = Path(report["paths"]["teacher"])
+    assert read_config(folder)["config"]["mllm"]["lora"]["rank"] == 4
+    assert list(folder.rglob("adapter_model.safetensors"))
 
 
 @pytest.mark.slow

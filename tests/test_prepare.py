@@ -1,7 +1,7 @@
 import pytest
 
 from coefvq import engine
-from coefvq.prepare import prepared_data, tokenizer_of
+from coefvq.prepare import answer_words, prepared_data, tokenizer_of
 from coefvq.teacher_supply.training import get_teacher
 
 
@@ -61,7 +61,7 @@ def test_a_named_tokenizer_of_another_vocabulary_is_refused(prepared, tmp_path):
     folder = given(prepared)
     _, other = prepared("seed=17")
     other.tokenizer.save_pretrained(tmp_path / "other")
-    cfg, _ = prepared("seed=17", f"+data.tokenizer={tmp_path / 'other'}")
+    cfg, _ = prepared("seed=17", f"data.tokenizer={tmp_path / 'other'}")
     with pytest.raises(ValueError, match="another vocabulary"):
         prepared_data(cfg, folder)
 
@@ -69,3 +69,26 @@ def test_a_named_tokenizer_of_another_vocabulary_is_refused(prepared, tmp_path):
 def test_a_teacher_that_reads_no_text_needs_no_tokenizer(prepared):
     cfg, data = prepared("teacher=dense", "seed=16")
     assert tokenizer_of(get_teacher(cfg, data).folder) is None
+
+
+YES_NO = ("teacher.model.mllm.read_out=yes_no", "teacher.model.mllm.audio.mode=token")
+
+
+def test_the_answer_words_of_the_teacher_are_tokens_of_a_tokenizer_made_here(
+    small, small_pairs, tmp_path
+):
+    """Also where no training text has them; without such a teacher nothing changes."""
+    for recipe in (["+recipe=mllm"], ["+recipe=matchlm", *small_pairs]):
+        cfg = small(*recipe, *YES_NO, folder=tmp_path)
+        assert answer_words(cfg) == ("yes", "no")
+        data = prepared_data(cfg)
+        ids = [data.tokenizer.encode(word, add_special_tokens=False) for word in ("yes", "no")]
+        assert [len(i) for i in ids] == [1, 1] and max(ids)[0] < cfg.runtime.vocab_size
+        plain = small(*recipe, folder=tmp_path)
+        assert answer_words(plain) == ()
+        other = prepared_data(plain)
+        assert other.fingerprint != data.fingerprint
+        assert set(data.tokenizer.get_vocab()) - set(other.tokenizer.get_vocab()) <= {"yes", "no"}
+    own = small("+recipe=mllm", *YES_NO, "teacher.model.mllm.answer_words=[Good,bad]",
+                folder=tmp_path)  # fmt: skip
+    assert prepared_data(own).tokenizer.tokenize("good BAD") == ["good", "bad"]

@@ -100,6 +100,10 @@ def test_an_operating_point_is_chosen_where_a_precision_is_asked_for():
     report, _, _ = score(cfg, Data(BINARY, VAL, TEST), teacher, Student(), CPU)
     point = report["operating_point"]
     assert (point["precision"], point["val_recall"], point["n"]) == (0.9, 1.0, 4)
+    (note,) = report["notes"]
+    assert point["taken"] == 2 and "rests on the 2 validation examples that it calls" in note
+    many = Data(BINARY, ([1.0] * 60 + [2.0] * 60, [0] * 60 + [1] * 60), TEST)
+    assert "notes" not in score(cfg, many, None, Student(), CPU)[0]
     assert "operating_point" not in score(cfg, Data(BINARY, VAL, TEST), teacher, None, CPU)[0]
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from coefvq import engine
 from coefvq.prepare import prepared_data
-from coefvq.student_start import start_student
+from coefvq.student_start import first_stage, start_student
 
 
 @pytest.fixture
@@ -52,3 +53,29 @@ def test_a_first_stage_on_all_labels_is_refused_where_some_are_hidden(small, tmp
     cfg = small(*words, folder=tmp_path / "run")
     with pytest.raises(ValueError, match=r"data.student_labels=0.5 keeps some"):
         start_student(cfg, prepared_data(cfg), print)
+
+
+def test_the_first_stage_can_be_had_once_more(small, small_pairs, tmp_path):
+    words = ("+recipe=matchlite", *small_pairs, "seed=3")
+    cfg = small(*words, "start=labels", folder=tmp_path / "run")
+    data = prepared_data(cfg)
+    student = start_student(cfg, data, lambda *_, **__: None)
+    assert same(first_stage(cfg, data), student)
+    student.save_pretrained(tmp_path / "model")
+    given = small(*words, f"start={tmp_path / 'model'}", folder=tmp_path / "run")
+    assert same(first_stage(given, prepared_data(given)), student)
+    assert first_stage(small(*words, folder=tmp_path / "run"), data) is None
+
+
+def test_its_bar_is_not_called_a_teachers(small, small_pairs, tmp_path, monkeypatch):
+    labels = []
+    make = engine.make_trainer
+
+    def seen(*rest, **options):
+        labels.append((options["label"], options["learning_rate"]))
+        return make(*rest, **options)
+
+    monkeypatch.setattr(engine, "make_trainer", seen)
+    cfg = small("+recipe=matchlite", *small_pairs, "seed=4", "start=labels", folder=tmp_path)
+    start_student(cfg, prepared_data(cfg), lambda *_, **__: None)
+    assert labels == [("student matchlite, first stage", "optimizer.lr")]

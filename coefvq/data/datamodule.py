@@ -98,6 +98,7 @@ class ClipDataModule(lightning.LightningDataModule):
         self._datasets: dict[str, ClipDataset] = {}
         self._found_bad: list[BadClip] = []
         self._caches: dict[str, FrameCache | None] = {}
+        self.whole_words: tuple[str, ...] = ()  # single tokens of a tokenizer that is made here
         self.train_views: int | None = None  # K fixed views of each clip; None: drawn anew
 
     def prepare(self) -> None:
@@ -116,7 +117,11 @@ class ClipDataModule(lightning.LightningDataModule):
         self.task: TaskSpec = manifest.task
         self.privileged_names = manifest.privileged_names
         self.tokenizer = make_tokenizer(
-            train, self.inputs.text_fields, self.tokenizer_name, self.max_vocab_size
+            train,
+            self.inputs.text_fields,
+            self.tokenizer_name,
+            self.max_vocab_size,
+            self.whole_words,
         )
         self.normalizer = None
         if self.privileged_names:
@@ -229,7 +234,9 @@ class ClipDataModule(lightning.LightningDataModule):
         return make_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
 
     def _hash(self, manifest: str, features: dict[str, Any] | None) -> str:
-        words = self.tokenizer_name or f"trained {self.max_vocab_size}"
+        words = self.tokenizer_name or " ".join(
+            ("trained", str(self.max_vocab_size), *self.whole_words)
+        )
         content = [manifest, self.task.to_dict(), self.inputs.to_dict(), words, features]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 

@@ -1,6 +1,7 @@
 """Decoded clips on disk: what the models read, kept once, mapped into memory afterwards.
 
-    <cache folder>/frames/<reading>/shard-<name>/{frames,frame_mask,audio,audio_mask}.npy index.json
+    <cache folder>/frames/<reading>/shard-<name>/{frames,frame_mask,audio,audio_mask,seconds}.npy
+                                            index.json
 
 `<reading>` is a hash of everything that decides what decoding gives. A shard is written under
 another name and renamed when it is complete, so a reader sees whole shards or none, a killed run

@@ -255,6 +255,7 @@ class ClipDataset(Dataset[Batch]):
             audio=torch.from_numpy(arrays["audio"]).float() if sound else None,
             audio_mask=torch.from_numpy(arrays["audio_mask"]) if sound else None,
             motion=torch.from_numpy(arrays["motion"]) if self.inputs.motion_frames else None,
+            seconds=torch.from_numpy(arrays["seconds"]),
             labels=self.labels[rows],
             label_mask=self.label_mask[rows] & counts,
             label_std=pick(self.label_std),

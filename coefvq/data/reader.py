@@ -15,13 +15,13 @@ from torch import Tensor
 from coefvq.data.audio import log_mel, sound_of
 from coefvq.data.chunks import Chunks
 from coefvq.data.fragments import fitted
-from coefvq.data.media import Media, UnreadableClip
+from coefvq.data.media import Media, Timeline, UnreadableClip
 from coefvq.data.sampling import check_policy
 from coefvq.data.text import Tokens, encode, encode_fields, join_fields, separator_of
 from coefvq.data.video import frames_and_chunks_of
 from coefvq.types import Batch, Clip, InputSpec
 
-READING_VERSION = 1
+READING_VERSION = 2
 """Goes into the name of every cache of decoded clips; raised when reading gives other numbers."""
 
 
@@ -33,6 +33,7 @@ class Reading(NamedTuple):
         frame_mask: (F,) bool.
         audio: (mel_bins, M) float16; width and height 0 when no sound is read.
         audio_mask: (M,) bool.
+        seconds: () float32, how long the video lasts.
         motion: (F, K, 3, h, w) uint8; all but the first and third 0 when no chunks are read.
     """
 
@@ -40,6 +41,7 @@ class Reading(NamedTuple):
     frame_mask: np.ndarray
     audio: np.ndarray
     audio_mask: np.ndarray
+    seconds: np.ndarray
     motion: np.ndarray = np.zeros((0, 0, 3, 0, 0), np.uint8)
 
 
@@ -52,6 +54,7 @@ def reading_shapes(inputs: InputSpec) -> dict[str, tuple[tuple[int, ...], str]]:
         "frame_mask": ((inputs.num_frames,), "bool"),
         "audio": ((mel_bins, mel_frames), "float16"),
         "audio_mask": ((mel_frames,), "bool"),
+        "seconds": ((), "float32"),
     }
     if inputs.motion_frames:
         chunk = (inputs.motion_frames, 3, inputs.motion_size, inputs.motion_size)
@@ -99,9 +102,10 @@ def read_media(
     frames, frame_mask, _, motion = frames_and_chunks_of(
         media, inputs.num_frames, sampling, inputs.frame_size, inputs.fit, rng, chunks=chunks
     )
+    seconds = _seconds(media.timeline())
     if not inputs.audio:
         silence = np.zeros((0, 0), np.float16), np.zeros(0, bool)
-        return Reading(frames, frame_mask, *silence, motion)
+        return Reading(frames, frame_mask, *silence, seconds, motion)
     waveform = sound_of(media, inputs.sample_rate, inputs.audio_seconds)
     audio, audio_mask = log_mel(
         waveform,
@@ -110,7 +114,13 @@ def read_media(
         hop_length=inputs.hop_length,
         num_frames=inputs.mel_frames,
     )
-    return Reading(frames, frame_mask, audio, audio_mask, motion)
+    return Reading(frames, frame_mask, audio, audio_mask, seconds, motion)
+
+
+def _seconds(line: Timeline) -> np.ndarray:
+    """() float32: from the first shown frame to where the video is said to end."""
+    first = float(line.pts[line.shown].min())
+    return np.array((line.announced_end - first) * line.time_base, np.float32)
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,7 @@ class Sample:
         motion: (F, K, 3, h, w) uint8 RGB, or None when no chunks are read.
         field_ids: (K, T) int64, or None unless texts are also read field by field.
         field_mask: (K, T) bool, or None.
+        seconds: () float32, how long the video lasts.
     """
 
     id: str
@@ -140,6 +151,7 @@ class Sample:
     motion: Tensor | None = None
     field_ids: Tensor | None = None
     field_mask: Tensor | None = None
+    seconds: Tensor | None = None
 
 
 class ClipReader:
@@ -184,6 +196,7 @@ class ClipReader:
             audio=torch.from_numpy(reading.audio).float() if inputs.audio else None,
             audio_mask=torch.from_numpy(reading.audio_mask) if inputs.audio else None,
             motion=torch.from_numpy(reading.motion) if inputs.motion_frames else None,
+            seconds=torch.from_numpy(reading.seconds),
             **{name: None if value is None else value[0] for name, value in texts},
         )
 

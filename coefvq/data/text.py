@@ -61,9 +61,15 @@ def load_tokenizer(name: str | Path) -> Any:
 
 
 def make_tokenizer(
-    clips: Sequence[Clip], fields: Sequence[str], name: str | Path | None, vocab_size: int
+    clips: Sequence[Clip],
+    fields: Sequence[str],
+    name: str | Path | None,
+    vocab_size: int,
+    whole: Sequence[str] = (),
 ) -> Any:
     """Load the tokenizer `name`, or train one of at most `vocab_size` on the clips' `fields`.
+
+    That one has the words of `whole` as single tokens.
 
     Returns:
         A Hugging Face tokenizer; None when there are no text fields to read.
@@ -73,10 +79,10 @@ def make_tokenizer(
     if name is not None:
         return load_tokenizer(name)
     texts = (clip.text.get(field, "") for clip in clips for field in fields)
-    return train_tokenizer(texts, vocab_size)
+    return train_tokenizer(texts, vocab_size, whole)
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 2000) -> Any:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 2000, whole: Sequence[str] = ()) -> Any:
     """Make a small lower-casing WordPiece tokenizer; the same texts always give the same one.
 
     Its vocabulary is the special tokens, the characters of the texts (as they begin and as they
@@ -87,6 +93,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2000) -> Any:
     Args:
         texts: training texts; take them from the training split only.
         vocab_size: upper bound of the vocabulary, special tokens included.
+        whole: words that become single tokens, seen or not: a prompt's answer words.
 
     Returns:
         A `transformers.PreTrainedTokenizerFast` that writes `[CLS] text [SEP]`.
@@ -109,7 +116,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2000) -> Any:
     for text in texts:
         pieces = splitter.pre_tokenize_str(normalizer.normalize_str(text))
         words.update(word for word, _ in pieces)
-    vocabulary = {token: i for i, token in enumerate(_vocabulary(words, vocab_size))}
+    kept = [normalizer.normalize_str(word) for word in whole]
+    vocabulary = {token: i for i, token in enumerate(_vocabulary(words, vocab_size, kept))}
 
     inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     inner.normalizer = normalizer
@@ -131,19 +139,21 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2000) -> Any:
     )
 
 
-def _vocabulary(words: Counter[str], vocab_size: int) -> list[str]:
-    """Special tokens, then characters (at most half of the room), then frequent words."""
+def _vocabulary(words: Counter[str], vocab_size: int, whole: Sequence[str]) -> list[str]:
+    """Special tokens, characters (at most half of the room), frequent words, the `whole` ones."""
     room = vocab_size - len(SPECIAL_TOKENS)
     pieces: Counter[str] = Counter()
     for word, count in words.items():
         for place, character in enumerate(word):
             pieces["##" * (place > 0) + character] += count
     characters = sorted(pieces, key=lambda piece: (-pieces[piece], piece))[: max(1, room // 2)]
+    last = [word for word in dict.fromkeys(whole) if word not in characters]
     frequent = sorted(
-        (word for word, count in words.items() if count > 1 and word not in pieces),
+        (w for w, count in words.items() if count > 1 and w not in pieces and w not in last),
         key=lambda word: (-words[word], word),
     )
-    return [*SPECIAL_TOKENS, *characters, *frequent[: room - len(characters)]]
+    left = max(0, room - len(characters) - len(last))
+    return [*SPECIAL_TOKENS, *characters, *frequent[:left], *last]
 
 
 def join_fields(text: Mapping[str, str], fields: Sequence[str], separator: str = "[SEP]") -> str:

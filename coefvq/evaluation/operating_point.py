@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,6 +11,12 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+MIN_TAKEN = 20
+"""A precision that fewer validation examples speak of is doubted."""
+
+SLACK = 0.1
+"""The same for one whose 95 % interval begins further than this below what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class OperatingPoint:
         val_recall: likewise.
         positives: among the labelled validation examples.
         n: labelled validation examples.
+        taken: how many of them the threshold calls positive, which is what `val_precision` rests
+            on; None: not known (saved by an earlier version).
     """
 
     scale: float
@@ -35,6 +44,42 @@ class OperatingPoint:
     val_recall: float
     positives: int
     n: int
+    taken: int | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the precision; None where nothing is known to be taken.
+
+        >>> point = OperatingPoint(1.0, 0.0, 0.9, 0.8, 1.0, 0.01, 100, 500, taken=1)
+        >>> [round(end, 2) for end in point.interval]
+        [0.21, 1.0]
+        """
+        if not self.taken:
+            return None
+        n, p, z = self.taken, self.val_precision, 1.959964
+        middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        whole = 1 + z * z / n
+        return max(0.0, (middle - reach) / whole), min(1.0, (middle + reach) / whole)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the precision may be another one in use, and what to do; None: it stands firm.
+
+        The threshold is the lowest that has the precision, so that the interval always begins
+        below what was asked for: it is said where it does so by more than `SLACK`.
+        """
+        interval = self.interval
+        if interval is None or self.taken is None:
+            return None
+        if self.taken >= MIN_TAKEN and interval[0] >= self.precision - SLACK:
+            return None
+        rests = f"{self.taken} validation example" + ("s" if self.taken != 1 else "")
+        return (
+            f"the threshold for a precision of {self.precision:.0%} rests on the {rests} that it "
+            f"calls positive (precision {self.val_precision:.2f}, 95 % interval {interval[0]:.2f} "
+            f"to {interval[1]:.2f}) and may have another one in use; give more labelled "
+            "validation examples (data.val) or a lower at_precision"
+        )
 
     def score(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities of (N,) logits."""
@@ -80,7 +125,7 @@ def choose_operating_point(
             "precision needs both kinds"
         )
     scale, bias = _platt(logits, truth)
-    point = OperatingPoint(scale, bias, 1.01, precision, 0.0, 0.0, positives, n)
+    point = OperatingPoint(scale, bias, 1.01, precision, 0.0, 0.0, positives, n, taken=0)
     scores, order = point.score(logits).sort(descending=True, stable=True)
     hits = truth[order].cumsum(0).double()
     reached = hits / torch.arange(1, n + 1)
@@ -95,6 +140,7 @@ def choose_operating_point(
         threshold=(float(scores[k]) + below) / 2,
         val_precision=float(reached[k]),
         val_recall=float(hits[k] / positives),
+        taken=k + 1,
     )
 
 
@@ -118,4 +164,4 @@ def _platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:
     return float(found[0].exp() / spread), float(found[1])
 
 
-__all__ = ["OperatingPoint", "choose_operating_point"]
+__all__ = ["MIN_TAKEN", "SLACK", "OperatingPoint", "choose_operating_point"]

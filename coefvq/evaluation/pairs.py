@@ -42,7 +42,8 @@ def pair_metrics(
     Returns:
         - `recall_at_precision`: by precision in percent, the largest recall of any threshold that
           has it; 0 where none has; NaN where a kind of label is missing.
-        - `by_sub_label`: by name, `n` positives, `average_precision` against all negatives, and
+        - `by_sub_label`: by name, `n` positives, `chance`, the average precision of a model that
+          knows nothing (their share beside all negatives), `average_precision` against these, and
           `recall_at_precision_80`: the share of them that the one threshold finds which has the
           largest recall at 80 % precision over all pairs; names without a positive are left out.
 
@@ -73,6 +74,7 @@ def pair_metrics(
         shown = own | (truth == 0)
         by_name[name] = {
             "n": int(own.sum()),
+            "chance": float(own.sum() / shown.sum()),
             "average_precision": float(
                 binary_average_precision(probability[shown], own[shown].long())
             )

@@ -4,6 +4,7 @@ All three are made from one dict:
 
     recipe, label, task, task_kind, seed, command   what was run
     test.teacher, test.student, test.agreement      metrics by name; test.gap_closed where known
+    test.first_stage                                the student before it was taught, where kept
     threshold                                       a number, or by model
     data, data_fingerprint, skipped_clips           what it was run on
     test_fingerprint                                which clips, with which labels, it was scored on
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coefvq.evaluation.markdown import shown
-from coefvq.evaluation.report_page import page, rows_of
+from coefvq.evaluation.report_page import page, rows_of, unit_of
 from coefvq.files import write_text
 
 if TYPE_CHECKING:
@@ -129,7 +130,10 @@ def terminal_table(report: Mapping[str, Any]) -> RenderableType:
     agreement = (content.get("test") or {}).get("agreement") or {}
     if agreement.get("equal_decisions") is not None:
         lines.append(
-            Text(f"student and teacher decide alike on {agreement['equal_decisions']:.1%} of clips")
+            Text(
+                f"student and teacher decide alike on {agreement['equal_decisions']:.1%} of "
+                f"{unit_of(content)}"
+            )
         )
     closed = (content.get("test") or {}).get("gap_closed")
     if closed is not None:

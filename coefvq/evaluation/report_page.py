@@ -61,25 +61,33 @@ def page(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_HEADS = {"first_stage": "student, first stage"}
 _BY_KIND = {"average_precision": "AP", "recall_at_precision_80": "R@P80"}
 
 
 def rows_of(test: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Return the columns and rows of the small table: models across, metrics down.
 
-    With both models there is a third column, student − teacher.
+    With both models there is a last column, student − teacher.
     """
-    models = [name for name in ("teacher", "student") if test.get(name)]
+    models = [name for name in ("teacher", "first_stage", "student") if test.get(name)]
+    both = {"teacher", "student"} <= set(models)
     names = [key for key in METRIC_LABELS if any(key in test[model] for model in models)]
     rows = []
     for key in names:
-        values = [test[model].get(key) for model in models]
-        cells = [shown(value) for value in values]
-        if len(models) == 2:
-            both = None not in values
-            cells.append(f"{values[1] - values[0]:+.4f}" if both else "")
+        values = {model: test[model].get(key) for model in models}
+        cells = [shown(value) for value in values.values()]
+        if both:
+            pair = values["student"], values["teacher"]
+            cells.append(f"{pair[0] - pair[1]:+.4f}" if None not in pair else "")
         rows.append((METRIC_LABELS[key], cells))
-    return models + (["student − teacher"] if len(models) == 2 else []), rows
+    heads = [_HEADS.get(model, model) for model in models]
+    return heads + (["student − teacher"] if both else []), rows
+
+
+def unit_of(report: Mapping[str, Any]) -> str:
+    """What a report counts: clips, or pairs of them."""
+    return "pairs" if report.get("pairs") else "clips"
 
 
 def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
@@ -90,10 +98,10 @@ def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
         "## Test",
         table(("metric", *names), [(label, *cells) for label, cells in rows]),
     ]
-    facts = []
+    facts, unit = [], unit_of(report)
     first = test.get("student") or test.get("teacher") or {}
     if first.get("n") is not None:
-        facts.append(f"{first['n']:.0f} labelled test clips")
+        facts.append(f"{first['n']:.0f} labelled test {unit}")
     if first.get("prevalence") is not None:
         facts.append(f"{first['prevalence']:.1%} positive")
     threshold = report.get("threshold")
@@ -103,7 +111,7 @@ def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
     elif threshold is not None:
         facts.append(f"threshold: {_threshold(threshold)}")
     if facts:
-        parts.append("; ".join(facts) + " (thresholds are chosen on validation clips).")
+        parts.append("; ".join(facts) + f" (thresholds are chosen on validation {unit}).")
     agreement = test.get("agreement") or {}
     if agreement:
         lines = [
@@ -129,12 +137,24 @@ def _pairs(report: Mapping[str, Any]) -> list[str]:
         ]
         parts += ["### Recall at a precision", table(("precision", *models), recalls)]
         kinds = {k: v["n"] for m in models.values() for k, v in m["by_sub_label"].items()}
+        chance = {k: v.get("chance") for m in models.values() for k, v in m["by_sub_label"].items()}
         lines = [
-            (k, n, *(shown(m["by_sub_label"][k][x]) for m in models.values() for x in _BY_KIND))
+            (
+                k,
+                n,
+                "" if chance[k] is None else shown(chance[k]),
+                *(shown(m["by_sub_label"][k][x]) for m in models.values() for x in _BY_KIND),
+            )
             for k, n in kinds.items()
         ]
         heads = [f"{name}, {word}" for name in models for word in _BY_KIND.values()]
-        parts += ["### By kind of change", table(("kind", "copies", *heads), lines)]
+        parts += [
+            "### By kind of change",
+            "Each kind's copies stand against all negatives, so that its average precision (AP) "
+            "is to be read beside that of chance, not beside the one above. R@P80 is the share "
+            "of them that is found by the one threshold for 80 % precision over all pairs.",
+            table(("kind", "copies", "AP of chance", *heads), lines),
+        ]
     if report.get("compute"):
         costs = [
             (name.replace("_", " "), f"{c['gflop']:.3f}", f"{c['ms']:.2f}")
@@ -146,7 +166,8 @@ def _pairs(report: Mapping[str, Any]) -> list[str]:
         parts.append(
             f"Operating point: for a precision of {point['precision']:.0%} the calibrated score is "
             f"cut at {point['threshold']:.4f}, which had precision {point['val_precision']:.4f} "
-            f"and recall {point['val_recall']:.4f} on {point['n']} validation examples."
+            f"and recall {point['val_recall']:.4f} on {point['n']} validation examples"
+            + (f", {point['taken']} of which it calls positive." if "taken" in point else ".")
         )
     return parts
 

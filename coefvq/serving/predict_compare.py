@@ -79,10 +79,16 @@ def compare_files(
     from coefvq.data.reader import collate
     from coefvq.modules.pretrained import load_metadata
     from coefvq.serving.served_model import load_served, read_interface
+    from coefvq.students.load import takes_pairs
 
     files = [files] if isinstance(files, (str, Path)) else list(files)
     if len(files) != 2:
         raise ValueError(f"compare= takes two video files, got {len(files)}; write compare=a,b")
+    if takes_pairs(model):
+        raise ValueError(
+            f"model={model} judges pairs; give query= and candidate= in place of compare=, which "
+            "holds two scores of a quality model against each other"
+        )
     metadata = load_metadata(model)
     task, calibration = read_interface(model).task, calibration_of(metadata)
     if task.kind != "regression" or calibration is None:

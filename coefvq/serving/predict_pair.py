@@ -24,12 +24,14 @@ class PairVerdict:
         threshold: on the score; above 1 where none reached the precision on validation pairs.
         precision: share of right answers among such verdicts that the threshold had on validation
             pairs; None without an operating point (the threshold is that of the largest F1).
+        doubt: why that precision may be another one in use; None: no reason.
     """
 
     score: float
     verdict: str
     threshold: float
     precision: float | None
+    doubt: str | None = None
 
     def line(self) -> str:
         """What to print."""
@@ -44,6 +46,7 @@ class PairVerdict:
             if self.precision is None
             else f"threshold {self.threshold:.3f}, for a precision of {self.precision:.0%}"
         )
+        how += "" if self.doubt is None else f"; {self.doubt}"
         return f"{self.verdict}  {self.score:.4f}  ({how})"
 
 
@@ -103,11 +106,12 @@ def judge_pair(
         logits = student(batch).logits.float().cpu()
     stored = metadata.get("operating_point")
     if stored is None:
-        score, threshold, precision = float(logits.sigmoid()), metadata["threshold"], None
+        score, threshold, sure = float(logits.sigmoid()), metadata["threshold"], (None, None)
     else:
         point = OperatingPoint.from_dict(stored)
-        score, threshold, precision = float(point.score(logits)), point.threshold, point.precision
-    return PairVerdict(score, task.classes[int(score >= threshold)], threshold, precision)
+        score, threshold = float(point.score(logits)), point.threshold
+        sure = point.precision, point.doubt
+    return PairVerdict(score, task.classes[int(score >= threshold)], threshold, *sure)
 
 
 def _check_model(folder: Path) -> None:

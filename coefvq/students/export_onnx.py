@@ -7,7 +7,10 @@ The encoders are not exported: their features are kept per clip (`coefvq.student
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +131,7 @@ def write_graph(
     batch = torch.export.Dim("batch", min=1)
     shapes = dynamic or tuple({0: batch} for _ in example)
     part = file.with_name(f".{file.name}")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_torchvision():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         torch.onnx.export(
             graph,
@@ -142,6 +145,21 @@ def write_graph(
             verbose=False,
         )
     part.replace(file)
+
+
+@contextlib.contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """Leave out the exporter's lines about operators of a package that we don't need."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def needed(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed. Skipping ")
+
+    logger.addFilter(needed)
+    try:
+        yield
+    finally:
+        logger.removeFilter(needed)
 
 
 __all__ = ["CLIP", "PAIR", "PREPARED", "export_onnx", "need_onnx", "write_graph"]

@@ -14,10 +14,10 @@ from coefvq.files import write_json
 IDENTITY = "_identity.json"
 """The file of a cache's folder that says whose outputs it holds."""
 
-READING_VERSION = 3
+READING_VERSION = 4
 """Part of every identity that this library makes; raised when a row under an unchanged name would
 hold something else. 2: frames of a numbered random view no longer depend on the seed of the run.
-3: a file carries a checksum of its rows."""
+3: a file carries a checksum of its rows. 4: the clips of a pair share frames by their durations."""
 
 
 @dataclass(frozen=True)

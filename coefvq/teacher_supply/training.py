@@ -81,10 +81,12 @@ def get_teacher(cfg: DictConfig, data: Any, exclude: Collection[str] = ()) -> Tr
         settings["exclude"] = hashlib.sha256("\0".join(sorted(exclude)).encode()).hexdigest()
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     folder = cache_home(cfg.cache_dir) / "teachers" / f"{cfg.teacher.name}-{fingerprint[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
     if rank() > 0:
         return _find_or_train(cfg, data, folder, fingerprint, settings, exclude)
-    with FileLock(folder / "lock"):
+    # Beside the folders: what fails before anything is written then leaves none behind.
+    locks = cache_home(cfg.cache_dir) / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / folder.name):
         return _find_or_train(cfg, data, folder, fingerprint, settings, exclude)
 
 
@@ -130,7 +132,12 @@ def _find_or_train(
         module = get_class(cfg.teacher.model["_target_"]).from_pretrained(model_folder)
         return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, 0.0, True)
     start = time.perf_counter()
-    module = train_teacher(cfg, data, folder, exclude)
+    try:
+        module = train_teacher(cfg, data, folder, exclude)
+    except BaseException:
+        if rank() == 0 and not any(path.is_file() for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     seconds = time.perf_counter() - start
     if rank() == 0:
         module.save_pretrained(
@@ -165,7 +172,8 @@ def train_teacher(
         inputs={"whole": whole, "public": public}[cfg.teacher.inputs],
     )
     trainer = engine.make_trainer(
-        cfg, folder, label=f"teacher {cfg.teacher.name}", learning_rate="teacher.training.lr",
+        cfg, folder, label=cfg.teacher.get("label") or f"teacher {cfg.teacher.name}",
+        learning_rate=cfg.teacher.get("learning_rate") or "teacher.training.lr",
         max_steps=training.max_steps,
     )  # fmt: skip
     last = folder / "checkpoints" / "last.ckpt"

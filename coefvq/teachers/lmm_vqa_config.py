@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from coefvq.modules.mllm.config import LoraSettings
+from coefvq.modules.mllm.config import LoraSettings, made
 from coefvq.modules.mllm.language import LanguageConfig
 from coefvq.modules.mllm.quality_prompts import QuestionKind
 from coefvq.modules.quality_encoder import QualityEncoderConfig
@@ -66,6 +66,7 @@ class LMMVQAConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lora", made(LoraSettings, "lora", self.lora))
         for name, kinds in (
             ("read_out", ReadOutKind),
             ("decoding", Decoding),
@@ -99,7 +100,7 @@ class LMMVQAConfig:
         if self.lora is not None and self.train_language:
             raise ValueError(
                 "lora and train_language were both given; adapters are for a frozen language "
-                "model: set lora=None or train_language=False"
+                "model: set lora=null or train_language=false"
             )
         tokens: Any = "mean" if self.projector.kind == "mean" else "frames"
         object.__setattr__(self, "encoder", dataclasses.replace(self.encoder, tokens=tokens))
@@ -111,14 +112,12 @@ class LMMVQAConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LMMVQAConfig:
         """Make a config from what `to_dict` gave."""
-        lora = values["lora"]
-        made = {
+        parts = {
             "encoder": QualityEncoderConfig.from_dict(values["encoder"]),
             "projector": ProjectorConfig(**values["projector"]),
             "language": LanguageConfig(**values["language"]),
-            "lora": None if lora is None else LoraSettings(**lora),
         }
-        return cls(**{**values, **made})
+        return cls(**{**values, **parts})
 
 
 __all__ = ["Decoding", "LMMVQAConfig", "ReadOutKind", "Uncertainty"]

@@ -23,7 +23,11 @@ FrameSplit = Literal["dynamic", "static"]
 
 
 def share_frames(
-    query: Tensor, candidate: Tensor, budget: int, split: FrameSplit
+    query: Tensor,
+    candidate: Tensor,
+    budget: int,
+    split: FrameSplit,
+    seconds: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the frames that are read so that a pair has at most `budget` of them.
 
@@ -31,9 +35,11 @@ def share_frames(
         query: (B, F) bool, True where a frame is real.
         candidate: (B, F') bool, the same for the other clip.
         budget: frames per pair, at least 2.
-        split: `"dynamic"`: in the ratio of the real frames, which is that of the durations where
-            frames are taken at a fixed rate; nothing is dropped from pairs within the budget.
-            `"static"`: at most half of the budget each.
+        split: `"dynamic"`: in the ratio of the durations; what a clip has no frames for goes to the
+            other, so that nothing is dropped from pairs within the budget. `"static"`: at most half
+            of the budget each.
+        seconds: (B,) durations of the two clips. None: in the ratio of the real frames, which is
+            the same where frames are taken at a fixed rate.
 
     Returns:
         (B, F) and (B, F') bool, True where a frame is read: evenly thinned, at least one of each
@@ -45,18 +51,21 @@ def share_frames(
         [3, 1]
         >>> [mask.sum().item() for mask in share_frames(long, short, 4, "static")]
         [2, 2]
+        >>> seconds = torch.tensor([9.0]), torch.tensor([3.0])
+        >>> [mask.sum().item() for mask in share_frames(long, long, 4, "dynamic", seconds)]
+        [3, 1]
     """
     ours, theirs = query.sum(1), candidate.sum(1)
     if split == "static":
         first = torch.full_like(ours, budget // 2)
         second = first
     else:
-        # Integers, halves rounded up: the same on every device.
-        total = (ours + theirs).clamp(min=1)
-        first = ((2 * budget * ours + total) // (2 * total)).clamp(1, budget - 1)
-        second = budget - first
-        fits = total <= budget
-        first, second = torch.where(fits, ours, first), torch.where(fits, theirs, second)
+        # Integers (milliseconds), halves rounded up: the same on every device.
+        lengths = [(1000 * s).round().long() for s in seconds] if seconds else [ours, theirs]
+        total = (lengths[0] + lengths[1]).clamp(min=1)
+        first = ((2 * budget * lengths[0] + total) // (2 * total)).clamp(1, budget - 1)
+        second = torch.minimum(budget - torch.minimum(first, ours), theirs)
+        first = torch.minimum(budget - second, ours)
     return _thin(query, first), _thin(candidate, second)
 
 
@@ -70,6 +79,11 @@ def _thin(mask: Tensor, quota: Tensor) -> Tensor:
     before = (rank * keep + whole // 2) // whole
     after = ((rank + 1) * keep + whole // 2) // whole
     return mask & (after > before)
+
+
+def _durations(batch: PairBatch) -> tuple[Tensor, Tensor] | None:
+    ours, theirs = batch.query.seconds, batch.candidate.seconds
+    return None if ours is None or theirs is None else (ours, theirs)
 
 
 class MatchLM(MLLMFolder, nn.Module):
@@ -144,6 +158,7 @@ class MatchLM(MLLMFolder, nn.Module):
             batch.candidate.frame_mask,
             self.frame_budget,
             self.frame_split,
+            _durations(batch),
         )
         answers = self.mllm([batch.query, batch.candidate], masks)
         return TeacherOutput(

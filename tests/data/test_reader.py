@@ -100,3 +100,15 @@ def test_real_files_of_all_kinds_make_one_batch(real_clips):
     batch = collate([ClipReader(inputs).read(Clip(name, real_clips / name)) for name in names])
     assert batch.frames.shape == (5, 2, 3, 64, 64) and batch.frame_mask.all()
     assert batch.audio_mask.any(1).tolist() == [False, True, True, True, True]
+
+
+def test_a_clip_says_how_long_it_lasts(write_clip, tmp_path, tone):
+    quiet = dataclasses.replace(INPUTS, audio=False)
+    for number, frames in enumerate((4, 12, 24)):
+        write_clip(tmp_path / f"{number}.mp4", frames, sound=tone(300, 1.0))
+    clips = [Clip(str(n), tmp_path / f"{n}.mp4") for n in range(3)]
+    for inputs in (INPUTS, quiet):
+        batch = collate([ClipReader(inputs).read(clip) for clip in clips])
+        seconds = batch.public().seconds
+        assert seconds.dtype == torch.float32
+        torch.testing.assert_close(seconds / seconds[0], torch.tensor([1.0, 3.0, 6.0]))

@@ -104,3 +104,11 @@ def test_fields_are_encoded_one_by_one_without_special_tokens():
     assert tokenizer.convert_ids_to_tokens(ids[0, 0]) == ["a", "cat", "a"]
     assert tokenizer.convert_ids_to_tokens(ids[1, 1][:1]) == ["dog"]
     assert encode_fields([], ("title",), tokenizer, 3)[0].shape == (0, 1, 3)
+
+
+def test_words_can_be_kept_whole():
+    plain, whole = train_tokenizer(TEXTS, 60), train_tokenizer(TEXTS, 60, ("Yes", "no", "cat"))
+    assert len(plain.tokenize("yes")) == 3 and whole.tokenize("yes NO cat") == ["yes", "no", "cat"]
+    # What both have stands first and in the same order, and the bound is kept.
+    assert set(whole.get_vocab()) - set(plain.get_vocab()) == {"yes", "no"}
+    assert len(train_tokenizer(TEXTS, 40, ("yes", "no"))) <= 40

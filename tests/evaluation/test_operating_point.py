@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -83,3 +85,37 @@ def test_unlabelled_examples_are_left_out():
 def test_errors(labels, precision, message):
     with pytest.raises(ValueError, match=message):
         choose_operating_point(torch.zeros(2), torch.tensor(labels), precision)
+
+
+def one_of(n, positives):
+    """A single positive stands above everything; below it nothing can be told apart."""
+    logits = torch.cat([torch.tensor([9.0]), torch.zeros(n - 1)])
+    return logits, torch.cat([torch.ones(positives), torch.zeros(n - positives)])
+
+
+def test_a_precision_that_rests_on_one_example_is_doubted():
+    point = choose_operating_point(*one_of(640, 160), 0.8)
+    assert point.val_precision == 1 and point.taken == 1
+    assert point.val_recall == pytest.approx(1 / 160)
+    # Wilson for 1 of 1: 1 / (1 + z²) = 0.2065.
+    assert point.interval == (pytest.approx(1 / (1 + 1.959964**2)), pytest.approx(1.0))
+    assert "rests on the 1 validation example that it calls positive (precision 1.00, 95 % int" in (
+        point.doubt
+    )
+    assert "(data.val) or a lower at_precision" in point.doubt
+
+
+def test_many_examples_are_not_doubted_and_few_or_uneven_ones_are():
+    base = OperatingPoint(1.0, 0.0, 0.5, 0.8, 0.8, 0.5, 200, 500)
+    doubts = {n: dataclasses.replace(base, taken=n).doubt for n in (0, 10, 19, 30, 100, 200)}
+    # Of 80 % right: the interval of 30 begins at 0.63, that of 100 at 0.71.
+    assert [n for n, doubt in doubts.items() if doubt] == [10, 19, 30]
+    assert dataclasses.replace(base, taken=19, val_precision=1.0).doubt
+    assert not dataclasses.replace(base, taken=20, val_precision=1.0).doubt
+
+
+def test_points_saved_before_this_was_counted_can_be_read():
+    values = choose_operating_point(*drawn(200), 0.8).to_dict()
+    del values["taken"]
+    old = OperatingPoint.from_dict(values)
+    assert old.taken is None and old.interval is None and old.doubt is None

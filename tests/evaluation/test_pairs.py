@@ -20,6 +20,7 @@ def test_by_hand():
     }  # fmt: skip
     assert set(found["by_sub_label"]) == {"flip", "crop"}  # nobody was sped up
     flip = found["by_sub_label"]["flip"]
+    assert flip["chance"] == 0.5  # two of them beside two negatives
     assert flip["n"] == 2 and flip["recall_at_precision_80"] == 0.5
     # Against the negatives: ranks 1 and 3 of 4: (1/1 + 2/3) / 2.
     assert flip["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
@@ -34,7 +35,7 @@ def test_masks_leave_out():
     mask, known = torch.tensor([True, True, False]), torch.tensor([[True], [False], [True]])
     found = pair_metrics(logits, labels, kinds, ["flip"], label_mask=mask, sub_label_mask=known)
     assert found["by_sub_label"]["flip"] == {
-        "n": 1, "average_precision": 1.0, "recall_at_precision_80": 1.0
+        "n": 1, "chance": 0.5, "average_precision": 1.0, "recall_at_precision_80": 1.0
     }  # fmt: skip
 
 

@@ -114,6 +114,11 @@ def test_last_screen(report):
     assert "runs/x/report.md" in text and "runs/x/student" in text and "checkpoint" not in text
 
 
+def test_last_screen_of_pairs(report):
+    text = show(report | {"pairs": {"student": {}}}, 100)
+    assert "decide alike on 75.0% of pairs" in text
+
+
 def test_last_screen_keeps_whole_paths_and_odd_names(report):
     long = "runs/" + "x" * 120 + "[red]/report.md"
     text = show(report | {"paths": {"report": long}}, 60)

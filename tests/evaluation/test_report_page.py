@@ -1,4 +1,4 @@
-from coefvq.evaluation.report_page import page, rows_of, shown, table
+from coefvq.evaluation.report_page import page, rows_of, shown, table, unit_of
 
 
 def test_rows_put_models_side_by_side():
@@ -75,3 +75,44 @@ def test_an_empty_report_is_a_page():
 def test_small_words():
     assert shown(None) == "undefined" and shown(0.12345) == "0.1235" and shown(3) == "3"
     assert table(("a", "b"), [(1, "x|y")]) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"
+
+
+PAIRS = {
+    "recall_at_precision": {"80": 0.5},
+    "by_sub_label": {
+        "crop": {"n": 3, "chance": 0.25, "average_precision": 0.75, "recall_at_precision_80": 0.5}
+    },
+}
+
+
+def test_pairs_are_called_pairs_and_kinds_stand_beside_chance():
+    report = {
+        "test": {"student": {"f1": 0.6, "n": 12.0}},
+        "threshold": {"student": 0.5},
+        "pairs": {"student": PAIRS},
+        "operating_point": {
+            "precision": 0.8, "threshold": 0.9, "val_precision": 1.0, "val_recall": 0.01,
+            "n": 640, "taken": 1,
+        },
+    }  # fmt: skip
+    text = page(report)
+    assert unit_of(report) == "pairs" and unit_of({}) == "clips"
+    assert "12 labelled test pairs; " in text and "chosen on validation pairs)." in text
+    assert "clips" not in text
+    assert "| kind | copies | AP of chance | student, AP | student, R@P80 |" in text
+    assert "| crop | 3 | 0.2500 | 0.7500 | 0.5000 |" in text
+    assert "stand against all negatives" in text
+    assert "on 640 validation examples, 1 of which it calls positive." in text
+    # Reports of before chance was counted.
+    old = {"crop": {k: v for k, v in PAIRS["by_sub_label"]["crop"].items() if k != "chance"}}
+    text = page({"pairs": {"student": PAIRS | {"by_sub_label": old}}})
+    assert "| crop | 3 |  | 0.7500 | 0.5000 |" in text
+
+
+def test_the_first_stage_stands_beside_the_finished_student():
+    test = {"student": {"f1": 0.7}, "teacher": {"f1": 0.8}, "first_stage": {"f1": 0.5}}
+    names, rows = rows_of(test)
+    assert names == ["teacher", "student, first stage", "student", "student − teacher"]
+    assert rows == [("F1", ["0.8000", "0.5000", "0.7000", "-0.1000"])]
+    del test["teacher"]
+    assert rows_of(test) == (["student, first stage", "student"], [("F1", ["0.5000", "0.7000"])])

@@ -138,3 +138,9 @@ def test_a_folder_that_does_not_say_what_it_answers_is_refused(changed, clips, t
         compare_files(changed(lambda metadata: metadata.clear()), clips)
     with pytest.raises(ValueError, match="holds no model"):
         compare_files(tmp_path / "nowhere", clips)
+
+
+def test_a_model_of_pairs_has_words_of_its_own(tmp_path, clips):
+    (tmp_path / "config.json").write_text('{"class": "MatchLite", "config": {}}')
+    with pytest.raises(ValueError, match=r"judges pairs; give query= and candidate= in place of "):
+        compare_files(tmp_path, clips[:2])

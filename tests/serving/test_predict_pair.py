@@ -119,3 +119,14 @@ def test_the_command(run, capsys, monkeypatch):
     with pytest.raises(ValueError, match="a pair is query= and candidate="):
         predict._pair_line(OmegaConf.merge(base, words, {"candidate": None}))
     GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize(("taken", "doubted"), [(1, True), (500, False), (None, False)])
+def test_a_threshold_that_rests_on_few_pairs_is_said(run, tmp_path, taken, doubted):
+    model, (one, other), _ = run
+    point = {"taken": taken, "val_precision": 0.9, "threshold": 0.5}
+    found = judge_pair(
+        changed(model, tmp_path / "m", lambda m: m["operating_point"].update(point)), one, other
+    )
+    assert ("rests on the 1 validation example " in found.line()) is doubted
+    assert (found.doubt is not None) is doubted

@@ -1,3 +1,4 @@
+import logging
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from small_matchlite import published_encoders, small_encoders, small_matchlite
 from small_models import random_batch
 
 from coefvq.data.reader import ClipReader, collate
-from coefvq.students.export_onnx import PREPARED, export_onnx
+from coefvq.students.export_onnx import PREPARED, _without_torchvision, export_onnx
 from coefvq.types import Clip, InputSpec
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "clips"
@@ -83,3 +84,14 @@ def test_wrong_uses_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"pip install 'coefvq\[onnx\]'"):
         export_onnx(small_matchlite().eval(), tmp_path / "never")
     assert not (tmp_path / "never").exists()
+
+
+def test_the_exporter_is_silent_about_torchvision_alone(caplog):
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    with caplog.at_level(logging.WARNING):
+        with _without_torchvision():
+            logger.warning("torchvision is not installed. Skipping %s", "torchvision::nms")
+            logger.warning("something else")
+        logger.warning("torchvision is not installed. Skipping %s", "torchvision::nms")
+    said = [record.getMessage() for record in caplog.records if record.name == logger.name]
+    assert said == ["something else", "torchvision is not installed. Skipping torchvision::nms"]

@@ -1,5 +1,7 @@
 from omegaconf import OmegaConf
 
+from coefvq.engine import build
+from coefvq.modules.mllm.config import LoraSettings
 from coefvq.teacher_supply.members import member_config, member_words, weighting_word
 
 
@@ -38,3 +40,18 @@ def test_a_member_that_builds_on_another_file_has_its_model(small, tmp_path):
     member = member_config(cfg, "mllm_base").teacher
     assert member.name == "mllm_base" and member.model["_target_"].endswith("ClipMLLM")
     assert member.kind == "model"
+
+
+def test_the_published_matchlm_is_a_word(small, small_pairs, tmp_path):
+    cfg = small("+recipe=matchlm2lite", "teacher=matchlm_base", *small_pairs, folder=tmp_path)
+    model = cfg.teacher.model
+    assert model["_target_"].endswith("MatchLM") and model.frame_budget == 32
+    assert model.mllm.backbone.model_name_or_path.startswith("llava-hf/llava-onevision-qwen2-0.5b")
+    assert model.mllm.audio.model_name_or_path == "openai/whisper-small"
+    cfg.runtime.vocab_size, cfg.data.mel_bins = 50, 80
+    config = build(model.mllm)
+    assert config.lora == LoraSettings(rank=16, alpha=32, dropout=0.05)
+    assert not (config.train_vision or config.train_audio or config.train_language)
+    assert cfg.teacher.training.lr == 1e-4
+    # The words that a user needs with it are words of the data.
+    assert {"tokenizer", "mel_bins", "frame_size", "num_frames"} <= set(cfg.data)

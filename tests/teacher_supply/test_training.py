@@ -261,8 +261,9 @@ def test_the_words_of_a_prompt_are_tokens_of_the_data(prepared):
 
 
 def test_an_answer_that_is_no_token_of_the_data_is_refused(prepared):
-    with pytest.raises(ValueError, match="'yes' is 3 tokens for this tokenizer"):
-        get_teacher(*prepared(*YES_NO, recipe="mllm"))
+    words = ("teacher.model.mllm.answer_words=['yes','not at all']",)
+    with pytest.raises(ValueError, match=r"'not at all' is [0-9]+ tokens for this tokenizer"):
+        get_teacher(*prepared(*YES_NO, *words, recipe="mllm"))
 
 
 def test_a_given_teacher_must_know_the_texts_in_this_order(prepared):
@@ -275,3 +276,18 @@ def test_a_given_teacher_must_know_the_texts_in_this_order(prepared):
         ValueError, match=r"with the text fields \['title'\], the data have \['title', "
     ):
         get_teacher(cfg, data)
+
+
+def test_a_training_that_fails_leaves_no_folder(prepared, home, monkeypatch):
+    cfg, data = prepared("seed=23")
+    before = set((home / "teachers").iterdir()) if (home / "teachers").exists() else set()
+
+    def fails(*_):
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of luck"):
+        patch.setattr(engine, "fit", fails)
+        get_teacher(cfg, data)
+    assert set((home / "teachers").iterdir() if (home / "teachers").exists() else ()) == before
+    found = get_teacher(cfg, data)  # and the lock is free
+    assert not found.reused and not (found.folder.parent / "lock").exists()

@@ -209,3 +209,35 @@ def test_slots_of_fields_need_the_fields():
 def test_single_clips_are_refused():
     with pytest.raises(ValueError, match="MatchLM judges pairs and got a batch of single clips"):
         make()(random_pairs(2).query)
+
+
+def test_a_dynamic_budget_follows_the_durations_not_the_frames():
+    # Uniform sampling: eight frames of each, however long. 6 s : 2 s of 8 frames is 6 : 2.
+    seconds = torch.tensor([6.0, 2.0, 3.0]), torch.tensor([2.0, 6.0, 3.0])
+    full = real(8, 8, 8)
+    assert counts(share_frames(full, full, 8, "dynamic", seconds)) == [[6, 2, 4], [2, 6, 4]]
+    assert counts(share_frames(full, full, 8, "static", seconds)) == [[4, 4, 4]] * 2
+    # What a clip has no frames for, the other one takes; within the budget all is read.
+    assert counts(share_frames(real(2, 8), real(8, 3), 8, "dynamic", (seconds[0][:1],) * 2)) == [
+        [2, 5], [6, 3],
+    ]  # fmt: skip
+    assert counts(share_frames(full, full, 16, "dynamic", seconds)) == [[8] * 3] * 2
+
+
+def test_clips_of_different_lengths_share_frames_by_them():
+    dynamic, static = (make(frame_budget=4, frame_split=s) for s in ("dynamic", "static"))
+    shake(dynamic)
+    static.load_state_dict(dynamic.state_dict())
+    pairs = random_pairs(3)
+    full = torch.ones(3, 4, dtype=torch.bool)
+
+    def lasting(ours, theirs):
+        return PairBatch(pairs.ids, *(
+            dataclasses.replace(side, frame_mask=full, seconds=torch.tensor(seconds))
+            for side, seconds in ((pairs.query, ours), (pairs.candidate, theirs))
+        ))  # fmt: skip
+
+    equal, unequal = lasting([2.0] * 3, [2.0] * 3), lasting([6.0] * 3, [2.0] * 3)
+    assert torch.equal(dynamic(equal).logits, static(equal).logits)
+    assert not torch.isclose(dynamic(unequal).logits, static(unequal).logits).any()
+    assert torch.equal(static(equal).logits, static(unequal).logits)

@@ -100,6 +100,7 @@ class PairDataModule(lightning.LightningDataModule):
         self.cache_dir = cache_dir
         self.on_bad_clip = on_bad_clip
         self.seed = seed
+        self.whole_words: tuple[str, ...] = ()  # single tokens of a tokenizer that is made here
         self.bad_clips: list[BadClip] = []
         self._manifest: PairManifest | None = None
         self._datasets: dict[str, PairDataset] = {}
@@ -120,9 +121,13 @@ class PairDataModule(lightning.LightningDataModule):
         self.task: TaskSpec = manifest.task
         self.sub_labels = manifest.sub_labels
         clips, fields = clips_of(manifest.split("train")), self.inputs.text_fields
-        self.tokenizer = make_tokenizer(clips, fields, self.tokenizer_name, self.max_vocab_size)
+        self.tokenizer = make_tokenizer(
+            clips, fields, self.tokenizer_name, self.max_vocab_size, self.whole_words
+        )
         warn_of_cut_texts(clips, self.inputs, self.tokenizer)
-        words = self.tokenizer_name or f"trained {self.max_vocab_size}"
+        words = self.tokenizer_name or " ".join(
+            ("trained", str(self.max_vocab_size), *self.whole_words)
+        )
         self.fingerprint = reading_fingerprint(manifest, self.inputs, words)
         self.public_fingerprint = self.fingerprint  # pairs have no privileged features
         self._reader = ClipReader(self.inputs, self.tokenizer)

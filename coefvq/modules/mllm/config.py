@@ -28,6 +28,32 @@ def _check(name: str, value: str, kinds: Any) -> None:
         raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(get_args(kinds))}")
 
 
+def made(kind: type[Any], name: str, value: Any) -> Any:
+    """Give a config back, made from plain words where it is a mapping; None stays None.
+
+    Args:
+        kind: the config's class.
+        name: what it is called where it was written.
+        value: an instance, a mapping of its words, or None.
+
+    Raises:
+        ValueError: something else, or a word that the class doesn't have.
+
+    >>> made(LoraSettings, "lora", {"rank": 4}).rank
+    4
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    words = [word.name for word in dataclasses.fields(kind)]
+    strange = sorted(set(value) - set(words)) if isinstance(value, Mapping) else [repr(value)]
+    if strange:
+        raise ValueError(
+            f"{name} has no word {', '.join(map(str, strange))}; give a mapping with some of "
+            f"{', '.join(words)}"
+        )
+    return kind(**value)
+
+
 @dataclass(frozen=True)
 class BackboneConfig:
     """Vision tower, projector and language model.
@@ -157,13 +183,15 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))
-        if self.rank < 1:
-            raise ValueError(f"rank of the adapters must be 1 or more, got {self.rank}")
+        if type(self.rank) is not int or self.rank < 1:
+            raise ValueError(f"rank of the adapters must be 1 or more, got {self.rank!r}")
 
 
 @dataclass(frozen=True)
 class MLLMConfig:
     """A multimodal language model with a read-out.
+
+    The first three may also be mappings of their words.
 
     Args:
         backbone: vision tower, projector, language model.
@@ -198,6 +226,9 @@ class MLLMConfig:
     topk: int = 0
 
     def __post_init__(self) -> None:
+        parts = {"backbone": BackboneConfig, "audio": AudioConfig, "lora": LoraSettings}
+        for name, kind in parts.items():
+            object.__setattr__(self, name, made(kind, name, getattr(self, name)))
         _check("read_out", self.read_out, ReadOutKind)
         if self.topk < 0:
             raise ValueError(f"topk is a number of tokens from 0, got {self.topk}")
@@ -214,7 +245,7 @@ class MLLMConfig:
         if self.lora is not None and self.train_language:
             raise ValueError(
                 "lora and train_language were both given; adapters are for a frozen language "
-                "model: set lora=None or train_language=False"
+                "model: set lora=null or train_language=false"
             )
         if self.read_out == "yes_no" and self.audio is not None and self.audio.mode == "late":
             raise ValueError(
@@ -234,15 +265,7 @@ class MLLMConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MLLMConfig:
         """Make a config from what `to_dict` gave."""
-        audio, lora = values["audio"], values["lora"]
-        return cls(
-            **{
-                **values,
-                "backbone": BackboneConfig(**values["backbone"]),
-                "audio": None if audio is None else AudioConfig(**audio),
-                "lora": None if lora is None else LoraSettings(**lora),
-            }
-        )
+        return cls(**values)
 
 
 __all__ = [
@@ -254,4 +277,5 @@ __all__ = [
     "LoraSettings",
     "MLLMConfig",
     "ReadOutKind",
+    "made",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -12,9 +13,24 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from coefvq.modules.mllm.config import LoraSettings
+from coefvq.modules.mllm.config import LoraSettings, MLLMConfig
 
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+_log = logging.getLogger(__name__)
+
+
+def note_full_training(config: MLLMConfig) -> None:
+    """Say once where all weights of a pretrained language model are going to be trained."""
+    source = config.backbone.model_name_or_path
+    if source is not None and config.train_language:
+        _log.warning(
+            "the language model %s is trained in full; at the learning rates of random weights "
+            "(teacher.training.lr=2e-3) it forgets what it knows: set lora={rank: 16} and "
+            "train_language=false to adapt it, or a rate of about 1e-5",
+            source,
+        )
 
 
 def target_pattern(language_path: str, settings: LoraSettings) -> str:
@@ -114,6 +130,7 @@ __all__ = [
     "add_lora",
     "base_state",
     "load_adapter",
+    "note_full_training",
     "save_adapter",
     "target_pattern",
     "trainable_parameters",

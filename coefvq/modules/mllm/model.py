@@ -13,7 +13,7 @@ from coefvq.modules.frames import FrameConfig, FrameProcessor
 from coefvq.modules.mllm.audio import AudioPath
 from coefvq.modules.mllm.backbone import Backbone, Piece, open_backbone
 from coefvq.modules.mllm.config import MLLMConfig
-from coefvq.modules.mllm.lora import add_lora
+from coefvq.modules.mllm.lora import add_lora, note_full_training
 from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer, Slot, check_tokenizer, make_prompt
 from coefvq.modules.mllm.readout import (
     Answers,
@@ -62,6 +62,7 @@ class MLLM(nn.Module):
                 "set read_out='head'"
             )
         check_tokenizer(tokenizer, config.backbone.model_name_or_path)
+        note_full_training(config)
         self.backbone = open_backbone(config.backbone)
         self.prompt = prompt or make_prompt(
             layout,

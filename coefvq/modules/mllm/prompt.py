@@ -6,10 +6,13 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 SlotKind = Literal["video", "audio", "text"]
 """What of a clip stands in a slot."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 SLOT = re.compile(r"\{([^{}]*)\}")
 
@@ -219,9 +222,18 @@ def check_tokenizer(tokenizer: PromptTokenizer | None, source: str | None) -> No
         ValueError: as above.
     """
     if source is not None and getattr(tokenizer, "name_or_path", None) == "":
+        folder = Path(source)
+        bare = folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES)
         raise ValueError(
             f"the language model {source!r} has its own tokenizer, but texts are read with one "
-            f"that was trained on the data; set data.tokenizer={source}"
+            "that was trained on the data; "
+            + (
+                "the folder holds none: save the model's tokenizer into it with save_pretrained, "
+                "and then "
+                if bare
+                else ""
+            )
+            + f"set data.tokenizer={source}"
         )
 
 

@@ -1,12 +1,16 @@
 import pytest
 import torch
 
+from coefvq.data.decoding import fill_cache
+from coefvq.data.frame_cache import FrameCache
 from coefvq.data.loader import make_loader
 from coefvq.data.loading import ClipDataset, EpochShuffle
 from coefvq.data.media import UnreadableClip
 from coefvq.data.pairs.dataset import PairDataset, take
+from coefvq.data.reader import ClipReader, collate
 from coefvq.data.text import Tokens
 from coefvq.pairs import Pair, PairBatch
+from coefvq.teachers.matchlm import share_frames
 from coefvq.types import Clip, InputSpec, TaskSpec
 
 TASK = TaskSpec("reproduced", "binary", ("0", "1"))
@@ -99,3 +103,31 @@ def test_take_repeats(make):
     twice = take(batch, torch.tensor([1, 0, 1]))
     assert twice.ids == ("c1", "c0", "c1") and torch.equal(twice.frames[0], twice.frames[2])
     assert twice.labels is None and len(twice.views) == 3
+
+
+def test_both_sides_say_how_long_they_last_from_the_cache_as_from_the_file(
+    write_clip, tmp_path, tone
+):
+    for number, frames in enumerate((8, 24)):
+        write_clip(tmp_path / f"{number}.mp4", frames, sound=tone(300, 1.0))
+    clips = [Clip(str(n), tmp_path / f"{n}.mp4") for n in range(2)]
+    cache = FrameCache(INPUTS, "uniform", tmp_path / "cache")
+    fill_cache(cache, clips, INPUTS, "uniform")
+    reader = ClipReader(INPUTS)
+    served = PairBatch(("p",), *(collate([reader.read(clip)]) for clip in clips))
+    ratio = served.query.seconds / served.candidate.seconds
+    assert ratio.item() == pytest.approx(1 / 3)
+    for kept in (None, cache):
+        data = ClipDataset(clips, TASK, INPUTS, Tokens(), None, "uniform", kept)
+        batch = PairDataset([Pair("p", *clips, 1.0)], data)[0].public()
+        assert torch.equal(batch.query.seconds, served.query.seconds)
+        assert torch.equal(batch.candidate.seconds, served.candidate.seconds)
+        # Uniform: as many frames of each clip, and yet not as many are read.
+        shared = [
+            [int(m.sum()) for m in share_frames(
+                batch.query.frame_mask, batch.candidate.frame_mask, 2 * INPUTS.num_frames - 1,
+                split, (batch.query.seconds, batch.candidate.seconds),
+            )]
+            for split in ("dynamic", "static")
+        ]  # fmt: skip
+        assert shared == [[1, 2], [1, 1]]

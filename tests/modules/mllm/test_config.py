@@ -22,6 +22,15 @@ def test_the_spread_of_random_weights_is_saved_only_where_it_was_chosen():
     assert MLLMConfig.from_dict(chosen.to_dict()) == chosen
 
 
+def test_plain_mappings_do_as_well():
+    plain = {"rank": 4, "targets": ["q_proj"]}
+    given = MLLMConfig({"width": 28}, {"mode": "late"}, plain)
+    assert given == MLLMConfig(
+        BackboneConfig(width=28), AudioConfig(mode="late"), LoraSettings(4, targets=("q_proj",))
+    )
+    assert MLLMConfig(audio=None, lora=None).lora is None
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -35,6 +44,10 @@ def test_the_spread_of_random_weights_is_saved_only_where_it_was_chosen():
         (lambda: MLLMConfig(answer_words=(True, False)), "put them into quotes"),
         (lambda: AudioConfig(stack=0), "stack is a number of tokens from 1"),
         (lambda: LoraSettings(rank=0), "rank of the adapters must be 1 or more"),
+        (lambda: LoraSettings(rank="4"), "rank of the adapters must be 1 or more, got '4'"),
+        (lambda: MLLMConfig(lora={"r": 4}), "lora has no word r; give a mapping with some of rank"),
+        (lambda: MLLMConfig(lora=4), "lora has no word 4; give a mapping"),
+        (lambda: MLLMConfig(audio={"mood": 1}), "audio has no word mood"),
         (lambda: MLLMConfig(read_out="word"), "read_out 'word' is unknown"),
         (lambda: MLLMConfig(answer_words=("yes",)), "answer_words are the word for 1 and"),
         (lambda: MLLMConfig(train_language=True), "lora and train_language were both given"),

@@ -1,5 +1,6 @@
 """Adapters: only in the language model, in peft's format, mergeable."""
 
+import logging
 import re
 
 import pytest
@@ -9,12 +10,13 @@ from safetensors.torch import load_file, save_file
 from small_mllm import shake, small_backbone
 
 from coefvq.modules.mllm.backbone import Piece, open_backbone
-from coefvq.modules.mllm.config import LoraSettings
+from coefvq.modules.mllm.config import LoraSettings, MLLMConfig
 from coefvq.modules.mllm.lora import (
     ADAPTER,
     add_lora,
     base_state,
     load_adapter,
+    note_full_training,
     save_adapter,
     target_pattern,
 )
@@ -107,3 +109,14 @@ def test_the_pattern_stops_at_the_language_model():
     assert re.fullmatch(pattern, "model.language_model.layers.3.self_attn.q_proj")
     assert not re.fullmatch(pattern, "model.vision_tower.encoder.layers.3.self_attn.q_proj")
     assert not re.fullmatch(pattern, "model.visual.blocks.0.mlp.gate_proj")
+
+
+def test_full_training_of_public_weights_is_said_once(caplog):
+    public = small_backbone(model_name_or_path="hf/model")
+    with caplog.at_level(logging.WARNING):
+        note_full_training(MLLMConfig(small_backbone(), lora=None, train_language=True))
+        note_full_training(MLLMConfig(public))
+        assert not caplog.records
+        note_full_training(MLLMConfig(public, lora=None, train_language=True))
+    (record,) = caplog.records
+    assert "hf/model is trained in full" in record.message and "lora={rank: 16}" in record.message

@@ -6,7 +6,7 @@ import json
 import pytest
 from small_mllm import LetterTokenizer
 
-from coefvq.data.text import train_tokenizer
+from coefvq.data.text import load_tokenizer, train_tokenizer
 from coefvq.modules.mllm.prompt import (
     Prompt,
     Slot,
@@ -127,3 +127,16 @@ def test_a_checkpoint_is_not_fed_with_the_words_of_a_tokenizer_made_here():
     check_tokenizer(LetterTokenizer(), "some/model")
     with pytest.raises(ValueError, match=r"set data\.tokenizer=some/model"):
         check_tokenizer(made, "some/model")
+
+
+def test_the_remedy_for_a_foreign_tokenizer_can_be_followed(tmp_path):
+    made = train_tokenizer(["a cat", "a cat"])
+    with pytest.raises(ValueError, match=r"set data.tokenizer=hf/llava$") as caught:
+        check_tokenizer(made, "hf/llava")
+    assert "holds none" not in str(caught.value)
+    with pytest.raises(ValueError, match="the folder holds none: save the model's tokenizer into"):
+        check_tokenizer(made, str(tmp_path))
+    made.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"on the data; set data\.tokenizer=") as caught:
+        check_tokenizer(made, str(tmp_path))
+    check_tokenizer(load_tokenizer(tmp_path), str(tmp_path))
