@@ -107,6 +107,7 @@ def evaluate(
             models["teacher"] = CalibratedTeacher(models["teacher"], Calibration.from_dict(fitted))
     loader = data.test_dataloader if split == "test" else data.val_dataloader
     result: dict[str, Any] = {"run": str(folder.path), "task": data.task.name, split: {}}
+    result["task_kind"] = data.task.kind
     answers: dict[str, Predictions] = {}
     for name, model in models.items():
         found = answers[name] = collect(model, loader(), device=device)

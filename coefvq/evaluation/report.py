@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coefvq.evaluation.markdown import shown
-from coefvq.evaluation.report_page import page, rows_of, unit_of
+from coefvq.evaluation.report_page import by_chance, page, rows_of, unit_of
 from coefvq.files import write_text
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def terminal_table(report: Mapping[str, Any]) -> RenderableType:
     for label, cells in rows:
         table.add_row(label, *cells)
     lines: list[RenderableType] = [table]
+    if chance := by_chance(content):
+        lines.append(Text(chance))
     agreement = (content.get("test") or {}).get("agreement") or {}
     if agreement.get("equal_decisions") is not None:
         lines.append(

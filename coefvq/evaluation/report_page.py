@@ -90,6 +90,22 @@ def unit_of(report: Mapping[str, Any]) -> str:
     return "pairs" if report.get("pairs") else "clips"
 
 
+def by_chance(report: Mapping[str, Any]) -> str:
+    """What a yes-or-no task gives to whoever has not looked; empty for other tasks.
+
+    Scores in random order have an average precision of the prevalence p; always yes has an F1 of
+    2p / (1 + p); always the commoner answer has an accuracy of max(p, 1 − p).
+    """
+    test = report.get("test") or {}
+    p = (test.get("student") or test.get("teacher") or {}).get("prevalence")
+    if p is None or report.get("task_kind") != "binary":
+        return ""
+    return (
+        f"without looking: average precision {p:.4f}, F1 {2 * p / (1 + p):.4f} (always yes), "
+        f"accuracy {max(p, 1 - p):.4f} (always the commoner answer)"
+    )
+
+
 def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
     names, rows = rows_of(test)
     if not names:
@@ -112,6 +128,8 @@ def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
         facts.append(f"threshold: {_threshold(threshold)}")
     if facts:
         parts.append("; ".join(facts) + f" (thresholds are chosen on validation {unit}).")
+    if chance := by_chance(report):
+        parts.append(f"{chance[0].upper()}{chance[1:]}.")
     agreement = test.get("agreement") or {}
     if agreement:
         lines = [

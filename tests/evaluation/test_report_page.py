@@ -1,4 +1,4 @@
-from coefvq.evaluation.report_page import page, rows_of, shown, table, unit_of
+from coefvq.evaluation.report_page import by_chance, page, rows_of, shown, table, unit_of
 
 
 def test_rows_put_models_side_by_side():
@@ -116,3 +116,14 @@ def test_the_first_stage_stands_beside_the_finished_student():
     assert rows == [("F1", ["0.8000", "0.5000", "0.7000", "-0.1000"])]
     del test["teacher"]
     assert rows_of(test) == (["student, first stage", "student"], [("F1", ["0.5000", "0.7000"])])
+
+
+def test_numbers_stand_beside_those_of_whoever_has_not_looked():
+    said = by_chance({"task_kind": "binary", "test": {"student": {"prevalence": 0.25}}})
+    assert said == (
+        "without looking: average precision 0.2500, F1 0.4000 (always yes), accuracy 0.7500 "
+        "(always the commoner answer)"
+    )
+    often = {"task_kind": "binary", "test": {"teacher": {"prevalence": 0.9}}}
+    assert by_chance(often).endswith("accuracy 0.9000 (always the commoner answer)")
+    assert by_chance(often | {"task_kind": "multilabel"}) == by_chance({}) == ""
