@@ -116,13 +116,8 @@ class ClipDataModule(lightning.LightningDataModule):
         train = manifest.split("train")
         self.task: TaskSpec = manifest.task
         self.privileged_names = manifest.privileged_names
-        self.tokenizer = make_tokenizer(
-            train,
-            self.inputs.text_fields,
-            self.tokenizer_name,
-            self.max_vocab_size,
-            self.whole_words,
-        )
+        fields, words = self.inputs.text_fields, (self.max_vocab_size, self.whole_words)
+        self.tokenizer = make_tokenizer(train, fields, self.tokenizer_name, *words)
         self.normalizer = None
         if self.privileged_names:
             log1p = tuple(dict.fromkeys([*manifest.log1p, *self.log1p]))
@@ -234,9 +229,8 @@ class ClipDataModule(lightning.LightningDataModule):
         return make_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
 
     def _hash(self, manifest: str, features: dict[str, Any] | None) -> str:
-        words = self.tokenizer_name or " ".join(
-            ("trained", str(self.max_vocab_size), *self.whole_words)
-        )
+        trained = " ".join(("trained", str(self.max_vocab_size), *self.whole_words))
+        words = self.tokenizer_name or trained
         content = [manifest, self.task.to_dict(), self.inputs.to_dict(), words, features]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
