@@ -101,6 +101,7 @@ def test_the_cells_run(path):
     check(run(path, wanted, *change))
 
 
+@pytest.mark.slow
 def test_the_operating_point_of_any_two_models(tmp_path):
     """A CSV of probabilities and labels from elsewhere, with a column that nobody asked for."""
     draw = np.random.default_rng(0)
