@@ -1,5 +1,7 @@
 """Every recipe composes, every target exists and takes the arguments that it is given."""
 
+import ast
+import importlib.util
 import inspect
 
 import hydra
@@ -112,3 +114,18 @@ def test_every_row_of_a_table_composes(path):
     for row in table["recipes"]:
         recipe, *own = row.split()
         config.validate(compose(f"+recipe={recipe}", *own))
+
+
+def imports_of_ours():
+    """Each (script, module, name) that the scripts of recipes/ import of coefvq."""
+    for script in sorted(config.folder("recipes").rglob("*.py")):
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("coefvq"):
+                yield from ((script.name, node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize(("script", "module", "name"), list(imports_of_ours()))
+def test_scripts_import_what_exists(script, module, name):
+    """Most need an extra, and would only be run where it is installed."""
+    found = importlib.import_module(module)
+    assert hasattr(found, name) or importlib.util.find_spec(f"{module}.{name}")

@@ -26,7 +26,7 @@ import python_multipart  # noqa: F401  (forms are read with it)
 from fastapi import Depends, Header, HTTPException, Request
 from fastapi.responses import JSONResponse
 
-from coefvq.config import one_sentence
+from coefvq.launch import one_sentence
 from coefvq.serving.options import read_options
 from coefvq.serving.sides import HeavySide, LightSide, Look
 from coefvq.serving.uploads import Limits, Refused, Upload, receive

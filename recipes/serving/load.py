@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from coefvq.config import one_sentence
+from coefvq.launch import one_sentence
 from coefvq.data.clip_list import list_clips
 from coefvq.serving.options import read_options
 

@@ -8,7 +8,7 @@ loaded, and the server may run on.
 
 import sys
 
-from coefvq.config import one_sentence
+from coefvq.launch import one_sentence
 from coefvq.serving.options import read_options
 from coefvq.serving.watch import read_log, watch_folder
 

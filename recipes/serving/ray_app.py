@@ -26,7 +26,7 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from coefvq.config import one_sentence
+from coefvq.launch import one_sentence
 from coefvq.serving.options import read_options
 from coefvq.serving.sides import HeavySide, LightSide, Look
 from coefvq.serving.uploads import Limits, Refused, receive
