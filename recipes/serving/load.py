@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
-from coefvq.launch import one_sentence
 from coefvq.data.clip_list import list_clips
+from coefvq.launch import one_sentence
 from coefvq.serving.options import read_options
 
 OPTIONS = {

@@ -51,6 +51,12 @@ OPTIONS = {
 api = FastAPI()
 
 
+# What replicas use stands above them: Ray copies a class with the names that it finds right then.
+def log_folder(options: dict[str, Any]) -> Path | None:
+    """Where answers are written down."""
+    return None if options["log"] == "none" else Path(options["log"])
+
+
 @serve.deployment
 class Heavy:
     """Answers what Light defers, in batches."""
@@ -108,11 +114,6 @@ class Light:
         except Refused:
             heavy = None
         self.side.judge(look, heavy)
-
-
-def log_folder(options: dict[str, Any]) -> Path | None:
-    """Where answers are written down."""
-    return None if options["log"] == "none" else Path(options["log"])
 
 
 def make_app(options: dict[str, Any], heavy_side: Callable = HeavySide) -> serve.Application:
