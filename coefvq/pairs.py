@@ -84,4 +84,21 @@ class PairBatch(Tensors):
         return self
 
 
-__all__ = ["Pair", "PairBatch"]
+def need_pairs(batch: object, model: str, instead: str) -> None:
+    """Refuse a batch of single clips.
+
+    Args:
+        batch: what a pairwise model was given.
+        model: its name.
+        instead: what judges single clips.
+
+    Raises:
+        ValueError: it is no `PairBatch`.
+    """
+    if not isinstance(batch, PairBatch):
+        raise ValueError(
+            f"{model} judges pairs and got a batch of single clips; use data=pairs, or {instead}"
+        )
+
+
+__all__ = ["Pair", "PairBatch", "need_pairs"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from coefvq.evaluation.operating_point import choose_operating_point
 from coefvq.evaluation.pairs import pair_metrics
 from coefvq.evaluation.quality_splits import Spread, metrics_by_group, metrics_over_subsets
 from coefvq.evaluation.score_calibration import calibrate_scores
-from coefvq.evaluation.scores import checked
+from coefvq.evaluation.scores import Threshold, checked
 from coefvq.evaluation.threshold import choose_threshold
 from coefvq.teacher_supply.outputs import TeacherSupply
 from coefvq.types import TaskSpec
@@ -48,9 +48,7 @@ def score(
     curves: dict[str, Predictions] = {}
     held: dict[str, Predictions] = {}
     for name, model in models.items():
-        val = collect(model, data.val_dataloader(), device=device)
-        test = collect(model, data.test_dataloader(), device=device)
-        threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
+        val, test, threshold = _tested(model, data, device)
         report["threshold"][name] = threshold
         report["test"][name] = metrics_of(test, data.task, threshold)
         report["validation"][name] = metrics_of(val, data.task, threshold)
@@ -76,14 +74,18 @@ def score(
 def score_alone(data: Any, model: nn.Module, device: torch.device) -> dict[str, float]:
     """The test metrics of one more model of public batches, at its own validation threshold."""
     model.eval()
-
-    def answer(batch: Any) -> Any:
-        return model(batch.public())
-
-    val = collect(answer, data.val_dataloader(), device=device)
-    test = collect(answer, data.test_dataloader(), device=device)
-    threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
+    _, test, threshold = _tested(lambda batch: model(batch.public()), data, device)
     return metrics_of(test, data.task, threshold)
+
+
+def _tested(
+    model: Callable[[Any], Any], data: Any, device: torch.device
+) -> tuple[Predictions, Predictions, Threshold]:
+    """What a model says of validation and test clips, and the threshold that the first choose."""
+    val = collect(model, data.val_dataloader(), device=device)
+    test = collect(model, data.test_dataloader(), device=device)
+    threshold = choose_threshold(val.logits, val.labels, data.task, label_mask=val.label_mask)
+    return val, test, threshold
 
 
 def _operating_point(val: Predictions, precision: float) -> dict[str, Any]:

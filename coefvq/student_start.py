@@ -44,8 +44,7 @@ def start_student(cfg: DictConfig, data: Any, say: Callable[..., None]) -> nn.Mo
             f"start={cfg.start} is no folder; give one of a saved student, or labels to train the "
             "student on hard labels first, or null for random weights"
         )
-    student = engine.build(cfg.student)
-    student.load_pretrained(folder)
+    student = _saved(cfg)
     say(f"start    {folder}", soft_wrap=True)
     return student
 
@@ -57,6 +56,10 @@ def first_stage(cfg: DictConfig, data: Any) -> nn.Module | None:
     if cfg.start == "labels":
         first = get_teacher(_first_stage(cfg), data)
         return None if first is None else first.module
+    return _saved(cfg)
+
+
+def _saved(cfg: DictConfig) -> nn.Module:
     student: nn.Module = engine.build(cfg.student)
     student.load_pretrained(Path(cfg.start))  # type: ignore[operator]
     return student

@@ -28,7 +28,7 @@ from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.reader import ClipReader
 from coefvq.data.sampling import EVAL_POLICIES
 from coefvq.data.splits import SPLITS
-from coefvq.data.text import make_tokenizer
+from coefvq.data.text import make_tokenizer, tokenizer_words
 from coefvq.types import Clip, InputSpec, TaskSpec
 
 _log = logging.getLogger(__name__)
@@ -229,8 +229,7 @@ class ClipDataModule(lightning.LightningDataModule):
         return make_loader(self._datasets["test"], self.eval_batch_size, self.num_workers)
 
     def _hash(self, manifest: str, features: dict[str, Any] | None) -> str:
-        made_here = ("trained", str(self.max_vocab_size), *self.whole_words)
-        words = self.tokenizer_name or " ".join(made_here)
+        words = tokenizer_words(self.tokenizer_name, self.max_vocab_size, self.whole_words)
         content = [manifest, self.task.to_dict(), self.inputs.to_dict(), words, features]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from coefvq.data.audio import log_mel, sound_of
 from coefvq.data.chunks import Chunks
 from coefvq.data.fragments import fitted
-from coefvq.data.media import Media, Timeline, UnreadableClip
+from coefvq.data.media import Media, UnreadableClip
 from coefvq.data.sampling import check_policy
 from coefvq.data.text import Tokens, encode, encode_fields, join_fields, separator_of
-from coefvq.data.video import frames_and_chunks_of
+from coefvq.data.video import announced_seconds, frames_and_chunks_of
 from coefvq.types import Batch, Clip, InputSpec
 
 READING_VERSION = 2
@@ -99,10 +99,12 @@ def read_media(
     chunks = None
     if inputs.motion_frames:
         chunks = Chunks(inputs.motion_frames, inputs.motion_seconds, inputs.motion_size)
+    line = media.timeline()
+    size, fit = inputs.frame_size, inputs.fit
     frames, frame_mask, _, motion = frames_and_chunks_of(
-        media, inputs.num_frames, sampling, inputs.frame_size, inputs.fit, rng, chunks=chunks
+        media, inputs.num_frames, sampling, size, fit, rng, chunks=chunks, line=line
     )
-    seconds = _seconds(media.timeline())
+    seconds = np.array(announced_seconds(line), np.float32)
     if not inputs.audio:
         silence = np.zeros((0, 0), np.float16), np.zeros(0, bool)
         return Reading(frames, frame_mask, *silence, seconds, motion)
@@ -115,12 +117,6 @@ def read_media(
         num_frames=inputs.mel_frames,
     )
     return Reading(frames, frame_mask, audio, audio_mask, seconds, motion)
-
-
-def _seconds(line: Timeline) -> np.ndarray:
-    """() float32: from the first shown frame to where the video is said to end."""
-    first = float(line.pts[line.shown].min())
-    return np.array((line.announced_end - first) * line.time_base, np.float32)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def take_id(row: Row, column: str, seen: dict[str, Row], problems: list[Problem]
     identity = str(value).strip()
     if identity in seen:
         first = seen[identity]
-        where = _place(first, row)
+        where = place_of(first, row)
         problems.append(
             row.problem(f"{column} {identity!r} is taken by {where}; give every clip its own")
         )
@@ -63,7 +63,7 @@ def take_id(row: Row, column: str, seen: dict[str, Row], problems: list[Problem]
     return identity
 
 
-def _place(row: Row, seen_from: Row) -> str:
+def place_of(row: Row, seen_from: Row) -> str:
     """Where a row is, for a message about another one."""
     return f"row {row.number}" + (f" of {row.file}" if row.file != seen_from.file else "")
 
@@ -252,7 +252,7 @@ def check_files_of_splits(rows: Sequence[Row], paths: Sequence[Path]) -> Iterato
         first = firsts.setdefault(os.path.realpath(path), row)
         if first.split != row.split:
             yield row.problem(
-                f"its file {path.name} is in the {row.split} split and, as {_place(first, row)}, "
+                f"its file {path.name} is in the {row.split} split and, as {place_of(first, row)}, "
                 f"in {first.split}; keep it in one split, with data.group=… where splits are "
                 "assigned"
             )
@@ -279,6 +279,7 @@ __all__ = [
     "check_privileged",
     "check_splits",
     "missing_number",
+    "place_of",
     "take_id",
     "take_label",
     "take_number",

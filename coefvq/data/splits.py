@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 SPLITS = ("train", "val", "test")
 """The three splits, by these names everywhere."""
@@ -82,8 +82,28 @@ def hash_split(
     return [place[group] for group in groups]
 
 
+def joined(ties: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """One name, of theirs, for all that hang together by ties.
+
+    >>> joined([("a", "b"), ("c", "d"), ("d", "b")])
+    {'a': 'c', 'b': 'c', 'c': 'c', 'd': 'c'}
+    """
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            root[name] = root[root[name]]
+            name = root[name]
+        return name
+
+    for first, second in ties:
+        kept, lost = find(first), find(second)
+        root[lost] = kept
+    return {name: find(name) for name in root}
+
+
 def _hash(group: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}:{group}".encode()).digest()
 
 
-__all__ = ["ALIASES", "SPLITS", "hash_split"]
+__all__ = ["ALIASES", "SPLITS", "hash_split", "joined"]

@@ -82,6 +82,15 @@ def make_tokenizer(
     return train_tokenizer(texts, vocab_size, whole)
 
 
+def tokenizer_words(name: str | Path | None, vocab_size: int, whole: Sequence[str] = ()) -> str:
+    """What a fingerprint says of the tokenizer that `make_tokenizer` gives.
+
+    >>> tokenizer_words(None, 2000, ("yes", "no")), tokenizer_words("bert", 2000)
+    ('trained 2000 yes no', 'bert')
+    """
+    return str(name) if name else " ".join(("trained", str(vocab_size), *whole))
+
+
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2000, whole: Sequence[str] = ()) -> Any:
     """Make a small lower-casing WordPiece tokenizer; the same texts always give the same one.
 

@@ -131,8 +131,11 @@ def frames_and_chunks_of(
     *,
     chunks: Chunks | None = None,
     shortcuts: bool = True,
+    line: Timeline | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Like `frames_of`, and in the same pass the video around each frame.
+
+    Whoever has asked for the timeline already gives it as `line`.
 
     Returns:
         frames, mask, times as `decode_frames`, and (F, K, 3, h, h) uint8 RGB: chunk i is around
@@ -141,10 +144,10 @@ def frames_and_chunks_of(
     Raises:
         UnreadableClip: see `decode_frames`; a picture of a chunk counts as a sampled frame.
     """
-    line = media.timeline()
+    line = media.timeline() if line is None else line
     visible = np.sort(line.pts[line.shown])
     start = float(visible[0])
-    length = (line.announced_end - start) * line.time_base
+    length = announced_seconds(line)
     ticks = start + sample_times(sampling, num_frames, length, rng) / line.time_base
     present = ticks[ticks < line.end + line.frame_ticks] if line.truncated else ticks
     middles = visible[frames_at(present, visible, line.frame_ticks)].tolist()
@@ -186,6 +189,11 @@ def frames_and_chunks_of(
         for number, beside in enumerate(around[place].tolist()):
             motion[place, number] = found[beside][1]
     return frames, ~np.isnan(times), times, motion
+
+
+def announced_seconds(line: Timeline) -> float:
+    """Seconds from the first shown frame to where the video is said to end."""
+    return (line.announced_end - float(line.pts[line.shown].min())) * line.time_base
 
 
 def _runs(line: Timeline, wanted: list[int]) -> list[tuple[int, int]]:
@@ -284,6 +292,7 @@ def _prepare(media: Media) -> Any:
 __all__ = [
     "UnreadableClip",
     "VideoInfo",
+    "announced_seconds",
     "decode_frames",
     "frames_and_chunks_of",
     "frames_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -31,4 +32,13 @@ def read_options(words: Sequence[str], defaults: Mapping[str, Any]) -> dict[str,
     return found
 
 
-__all__ = ["read_options"]
+def log_folder(options: Mapping[str, Any]) -> Path | None:
+    """Where a server writes its answers down; None where it doesn't (`log=none`).
+
+    It is imported and not defined beside a server: Ray copies a server's class together with the
+    names that it finds at that moment.
+    """
+    return None if options["log"] == "none" else Path(options["log"])
+
+
+__all__ = ["log_folder", "read_options"]

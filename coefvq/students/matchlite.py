@@ -18,7 +18,7 @@ from coefvq.modules.decision import DecisionConfig, DecisionModule
 from coefvq.modules.heads import TaskHead
 from coefvq.modules.pair_maps import LearnedMaps, cosine_maps, unit_tokens
 from coefvq.modules.pretrained import PretrainedMixin, check_weights
-from coefvq.pairs import PairBatch
+from coefvq.pairs import PairBatch, need_pairs
 from coefvq.types import Batch, StudentOutput, Tensors
 
 if TYPE_CHECKING:
@@ -276,11 +276,7 @@ class MatchLite(PretrainedMixin, nn.Module):
         Raises:
             ValueError: the batch is of single clips.
         """
-        if not isinstance(batch, PairBatch):
-            raise ValueError(
-                "MatchLite judges pairs and got a batch of single clips; use data=pairs, or a "
-                "student of single clips"
-            )
+        need_pairs(batch, "MatchLite", "a student of single clips")
         return self.score(self.encode(batch.query), self.encode(batch.candidate))
 
     @property

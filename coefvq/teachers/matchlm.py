@@ -12,7 +12,7 @@ from coefvq.modules.mllm.config import MLLMConfig
 from coefvq.modules.mllm.folder import MLLMFolder
 from coefvq.modules.mllm.model import MLLM
 from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer
-from coefvq.pairs import PairBatch
+from coefvq.pairs import PairBatch, need_pairs
 from coefvq.types import TeacherOutput
 
 PAIR_LAYOUT = "{text_1} {text_2} {video_1} {audio_1} {video_2} {audio_2}"
@@ -148,11 +148,7 @@ class MatchLM(MLLMFolder, nn.Module):
         Raises:
             ValueError: the batch is of single clips.
         """
-        if not isinstance(batch, PairBatch):
-            raise ValueError(
-                "MatchLM judges pairs and got a batch of single clips; use data=pairs, or "
-                "teacher=mllm for single clips"
-            )
+        need_pairs(batch, "MatchLM", "teacher=mllm for single clips")
         masks = share_frames(
             batch.query.frame_mask,
             batch.candidate.frame_mask,

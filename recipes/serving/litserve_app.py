@@ -17,7 +17,6 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -27,7 +26,7 @@ from fastapi import Depends, Header, HTTPException, Request
 from fastapi.responses import JSONResponse
 
 from coefvq.launch import one_sentence
-from coefvq.serving.options import read_options
+from coefvq.serving.options import log_folder, read_options
 from coefvq.serving.sides import HeavySide, LightSide, Look
 from coefvq.serving.uploads import Limits, Refused, Upload, receive
 
@@ -174,11 +173,6 @@ class Heavy(litserve.LitAPI):
     def predict(self, asks: list[bytes] | bytes) -> list[dict[str, Any]] | dict[str, Any]:
         """One batch; LitServe gives a single request where batches are of one."""
         return self.side.answers(asks) if isinstance(asks, list) else self.side.answers([asks])[0]
-
-
-def log_folder(options: dict[str, Any]) -> Path | None:
-    """Where answers are written down."""
-    return None if options["log"] == "none" else Path(options["log"])
 
 
 def make_server(options: dict[str, Any], heavy_side: Callable = HeavySide) -> litserve.LitServer:

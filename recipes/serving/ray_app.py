@@ -27,7 +27,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from coefvq.launch import one_sentence
-from coefvq.serving.options import read_options
+from coefvq.serving.options import log_folder, read_options
 from coefvq.serving.sides import HeavySide, LightSide, Look
 from coefvq.serving.uploads import Limits, Refused, receive
 
@@ -49,12 +49,6 @@ OPTIONS = {
 }
 
 api = FastAPI()
-
-
-# What replicas use stands above them: Ray copies a class with the names that it finds right then.
-def log_folder(options: dict[str, Any]) -> Path | None:
-    """Where answers are written down."""
-    return None if options["log"] == "none" else Path(options["log"])
 
 
 @serve.deployment

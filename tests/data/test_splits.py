@@ -1,6 +1,6 @@
 import pytest
 
-from coefvq.data.splits import hash_split
+from coefvq.data.splits import hash_split, joined
 
 
 def split(groups, labelled=None, **options):
@@ -48,3 +48,14 @@ def test_few_large_groups_still_fill_every_split():
 def test_refusals():
     with pytest.raises(ValueError, match=r"leave something for training, got 0\.5 and 0\.5"):
         split(["a"], val_fraction=0.5, test_fraction=0.5)
+
+
+def test_what_hangs_together_has_one_name():
+    ties = [("a", "b"), ("c", "d"), ("e", "e"), ("d", "b")]
+    found = joined(ties)
+    assert found["a"] == found["b"] == found["c"] == found["d"] in "abcd"
+    assert found["e"] == "e" and len(found) == 5
+    # A long chain, and from its other end.
+    chain = [(str(i), str(i + 1)) for i in range(3000)]
+    assert len(set(joined(chain).values())) == len(set(joined(chain[::-1]).values())) == 1
+    assert joined([]) == {}

@@ -10,6 +10,7 @@ from coefvq.data.text import (
     join_fields,
     load_tokenizer,
     make_tokenizer,
+    tokenizer_words,
     train_tokenizer,
 )
 from coefvq.types import Clip
@@ -112,3 +113,14 @@ def test_words_can_be_kept_whole():
     # What both have stands first and in the same order, and the bound is kept.
     assert set(whole.get_vocab()) - set(plain.get_vocab()) == {"yes", "no"}
     assert len(train_tokenizer(TEXTS, 40, ("yes", "no"))) <= 40
+
+
+def test_a_fingerprint_tells_tokenizers_apart(tmp_path):
+    told = [
+        tokenizer_words(None, 2000),
+        tokenizer_words(None, 100),
+        tokenizer_words(None, 2000, ("yes", "no")),
+        tokenizer_words("some/name", 2000),
+    ]
+    assert len(set(told)) == len(told)
+    assert tokenizer_words(tmp_path, 1) == tokenizer_words(str(tmp_path), 2, ("yes",))

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from coefvq.serving.options import read_options
+from coefvq.serving.options import log_folder, read_options
 
 DEFAULTS = {"cascade": "", "port": 8000, "seconds": 1.5}
 
@@ -25,3 +27,8 @@ def test_words_become_values_of_the_defaults_type():
 def test_what_cannot_be_read_is_said(words, sentence):
     with pytest.raises(ValueError, match=sentence):
         read_options(words, DEFAULTS)
+
+
+def test_answers_are_written_down_only_where_a_folder_is_given():
+    assert log_folder({"log": "none"}) is None
+    assert log_folder({"log": "answers"}) == Path("answers")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from coefvq.data.manifest import Problem
-from coefvq.data.rows import Row, unlabelled
+from coefvq.data.rows import Row, place_of, unlabelled
 from coefvq.data.splits import SPLITS
 from coefvq.pairs import Pair
 
@@ -29,10 +29,10 @@ def check_pairs(
         if two[0] == two[1]:
             yield row.problem(f"pairs {two[0]!r} with itself; remove it or name another clip")
         elif (first := sides.setdefault(two, row)) is not row:
-            yield row.problem(f"has the query and candidate of {_where(first, row)}; keep one")
+            yield row.problem(f"has the query and candidate of {place_of(first, row)}; keep one")
         elif (first := names.setdefault(pair.id, row)) is not row:
             yield row.problem(
-                f"id {pair.id!r} is taken by {_where(first, row)}; give every pair its own"
+                f"id {pair.id!r} is taken by {place_of(first, row)}; give every pair its own"
             )
     for split in SPLITS:
         own = [number for number, row in enumerate(rows) if row.split == split]
@@ -58,10 +58,6 @@ def check_pairs(
                 f"all labelled pairs of the {split} split have label {only:g}; {what} both kinds, "
                 f"so add pairs of label {1 - float(only or 0):g}",
             )
-
-
-def _where(first: Row, row: Row) -> str:
-    return f"row {first.number}" + (f" of {first.file}" if first.file != row.file else "")
 
 
 __all__ = ["check_pairs"]

@@ -30,7 +30,7 @@ from coefvq.data.pairs.texts import warn_of_cut_texts
 from coefvq.data.reader import ClipReader
 from coefvq.data.sampling import EVAL_POLICIES
 from coefvq.data.splits import SPLITS
-from coefvq.data.text import make_tokenizer
+from coefvq.data.text import make_tokenizer, tokenizer_words
 from coefvq.pairs import Pair
 from coefvq.types import Clip, InputSpec, TaskSpec
 
@@ -125,9 +125,7 @@ class PairDataModule(lightning.LightningDataModule):
             clips, fields, self.tokenizer_name, self.max_vocab_size, self.whole_words
         )
         warn_of_cut_texts(clips, self.inputs, self.tokenizer)
-        words = self.tokenizer_name or " ".join(
-            ("trained", str(self.max_vocab_size), *self.whole_words)
-        )
+        words = tokenizer_words(self.tokenizer_name, self.max_vocab_size, self.whole_words)
         self.fingerprint = reading_fingerprint(manifest, self.inputs, words)
         self.public_fingerprint = self.fingerprint  # pairs have no privileged features
         self._reader = ClipReader(self.inputs, self.tokenizer)

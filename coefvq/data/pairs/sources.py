@@ -14,7 +14,7 @@ from coefvq.data.clip_list import VIDEO_SUFFIXES, list_clips
 from coefvq.data.media import UnreadableClip
 from coefvq.data.pairs.clip_table import DEFAULT_TEXT
 from coefvq.data.pairs.films import look_at
-from coefvq.data.splits import hash_split
+from coefvq.data.splits import hash_split, joined
 from coefvq.data.tables import read_table
 from coefvq.types import Clip
 
@@ -96,7 +96,7 @@ def contents(clips: Sequence[Clip], source: str | Path) -> tuple[dict[str, str],
             twins[0][1].id,
             ", …" if len(twins) > 1 else "",
         )
-        tied = _joined([(content[first.id], content[c.id]) for c, first in twins])
+        tied = joined([(content[first.id], content[c.id]) for c, first in twins])
         # All are called after the first clip of those that are one now.
         firsts: dict[str, str] = {}
         content = {
@@ -105,7 +105,7 @@ def contents(clips: Sequence[Clip], source: str | Path) -> tuple[dict[str, str],
     named = [(content[c.id], columns["group"][c.id]) for c in clips if c.id in columns["group"]]
     group = {name: f"id {name}" for name in content.values()} | dict(reversed(named))
     # Groups that share a content go together.
-    tied = _joined([(group[name], other) for name, other in named])
+    tied = joined([(group[name], other) for name, other in named])
     return content, {name: tied.get(some, some) for name, some in group.items()}
 
 
@@ -129,21 +129,6 @@ def same_bytes(clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
                 if first is not clip:
                     found.append((clip, first))
     return found
-
-
-def _joined(ties: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """One name for all that hang together by ties: the one that came first."""
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while root.setdefault(name, name) != name:
-            name = root[name]
-        return name
-
-    for first, second in ties:
-        kept, lost = find(first), find(second)
-        root[lost] = kept
-    return {name: find(name) for name in root}
 
 
 def places(

@@ -15,7 +15,7 @@ from coefvq.data.pairs.clip_table import Clips, clips_beside
 from coefvq.data.pairs.manifest import PairManifest, pairs_fingerprint
 from coefvq.data.pairs.marks import take_mark, take_pair_label
 from coefvq.data.rows import Row, blank, check_groups, take_splits, unlabelled
-from coefvq.data.splits import SPLITS, hash_split
+from coefvq.data.splits import SPLITS, hash_split, joined
 from coefvq.data.tables import Table, read_table
 from coefvq.pairs import Pair
 from coefvq.types import TaskSpec
@@ -221,22 +221,18 @@ class PairTable:
             for row, _ in some:
                 row.split = "train"
             return
-        root: dict[str, str] = {}
-
-        def find(name: str) -> str:
-            while root.setdefault(name, name) != name:
-                root[name] = root[root[name]]
-                name = root[name]
-            return name
-
+        ties: list[tuple[str, str]] = []
         for _, pair in some:
-            tied = [clips.group_of(pair.query), clips.group_of(pair.candidate)]
-            tied += [f"group {pair.group}"] if pair.group is not None else []
-            for other in tied[1:]:
-                first, second = sorted((find(tied[0]), find(other)))
-                root[second] = first
+            query = clips.group_of(pair.query)
+            ties.append((query, clips.group_of(pair.candidate)))
+            ties += [(query, f"group {pair.group}")] if pair.group is not None else []
+        tied = joined(ties)
+        # Called after the smallest name: the order of the rows doesn't matter.
+        least: dict[str, str] = {}
+        for name, common in tied.items():
+            least[common] = min(name, least.get(common, name))
         places = hash_split(
-            [find(clips.group_of(pair.query)) for _, pair in some],
+            [least[tied[clips.group_of(pair.query)]] for _, pair in some],
             [not unlabelled(row, (self.label,)) for row, _ in some],
             val_fraction=self.fractions["val"] if "val" in missing else 0.0,
             test_fraction=self.fractions["test"] if "test" in missing else 0.0,

@@ -28,24 +28,6 @@ def test_each_word_goes_to_its_owner_and_shared_ones_to_all():
     assert data.cache_dir == data.source.cache_dir == "there"
 
 
-def test_one_text_field_may_be_a_word():
-    for text in ("ocr", ["ocr"], ("ocr",)):
-        data = pair_data("pairs.csv", text=text)
-        assert data.source.text == data.inputs.text_fields == ("ocr",)
-
-
-def test_training_frames_are_drawn_as_the_others_unless_said():
-    assert pair_data("a.csv", sampling="per_second").inputs.train_sampling == "per_second"
-    inputs = pair_data("a.csv", train_sampling="random_segments").inputs
-    assert (inputs.sampling, inputs.train_sampling) == ("uniform", "random_segments")
-
-
-@pytest.mark.parametrize(("word", "checked"), [("error", True), ("skip", False)])
-def test_files_that_are_missing_are_left_out_where_bad_clips_are(word, checked):
-    data = pair_data("pairs.csv", on_bad_clip=word)
-    assert data.on_bad_clip == word and data.source.check_files is checked
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
