@@ -23,6 +23,7 @@ from coefvq.distiller import Distiller
 from coefvq.evaluation.cascade_page import cascade_table
 from coefvq.evaluation.collect import Predictions
 from coefvq.evaluation.plots import write_plots
+from coefvq.evaluation.remarks import remarks
 from coefvq.evaluation.report import terminal_table, write_report
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
@@ -249,7 +250,11 @@ def _finish(
         "task": data.task.name,
         "task_kind": data.task.kind,
         "seed": cfg.seed,
-        "notes": [*report.get("notes", []), *undefined_notes_of(curves, data.task)],
+        "notes": [
+            *report.get("notes", []),
+            *undefined_notes_of(curves, data.task),
+            *remarks(report),
+        ],
         "data": description,
         "skipped_clips": description.pop("skipped"),
         "data_fingerprint": data.fingerprint,

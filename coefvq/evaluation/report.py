@@ -101,7 +101,7 @@ def plain(value: Any) -> Any:
 
 
 def terminal_table(report: Mapping[str, Any]) -> RenderableType:
-    """Return the last screen: teacher and student per metric, and where everything lies.
+    """Return the last screen: teacher and student per metric, notes, and where everything lies.
 
     Print it with `rich.console.Console().print(...)`.
     """
@@ -140,6 +140,7 @@ def terminal_table(report: Mapping[str, Any]) -> RenderableType:
     closed = (content.get("test") or {}).get("gap_closed")
     if closed is not None:
         lines.append(Text(f"share of the teacher–student gap closed: {shown(closed)}"))
+    lines += [Text(f"note: {note}") for note in content.get("notes") or []]
     paths = {name: path for name, path in (content.get("paths") or {}).items() if path}
     width = max(map(len, paths), default=0)
     lines += [
