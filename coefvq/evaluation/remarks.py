@@ -22,7 +22,7 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
     >>> scores = {"teacher": {"average_precision": 0.7}, "student": {"average_precision": 0.8}}
     >>> print(*remarks({"test": scores}))
     the teacher's average precision on the test split (0.700) is not above the student's (0.800): \
-what the student gained, if anything, it did not gain by coming nearer to its teacher
+there was little to learn from it; train the teacher longer, or choose another
     """
     test = report.get("test") or {}
     teacher = test.get("teacher") or {}
@@ -39,8 +39,8 @@ what the student gained, if anything, it did not gain by coming nearer to its te
             )
         elif student is not None and top <= student:
             yield (
-                f"{start} the student's ({student:.3f}): what the student gained, if anything, it "
-                "did not gain by coming nearer to its teacher"
+                f"{start} the student's ({student:.3f}): there was little to learn from it; train "
+                "the teacher longer, or choose another"
             )
     costs = report.get("compute") or {}
     if {"teacher", "student"} <= set(costs) and (
