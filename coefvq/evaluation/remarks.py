@@ -22,7 +22,7 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
     >>> scores = {"teacher": {"average_precision": 0.7}, "student": {"average_precision": 0.8}}
     >>> print(*remarks({"test": scores}))
     the teacher's average precision on the test split (0.700) is not above the student's (0.800): \
-there was little to learn from it; train the teacher longer, or choose another
+it is no upper bound here; a run without a teacher tells what it was good for
     """
     test = report.get("test") or {}
     teacher = test.get("teacher") or {}
@@ -31,16 +31,15 @@ there was little to learn from it; train the teacher longer, or choose another
         name, top = METRIC_LABELS[metric], teacher[metric]
         first = (test.get("first_stage") or {}).get(metric)
         student = (test.get("student") or {}).get(metric)
-        start = f"the teacher's {name} on the test split ({top:.3f}) is not above"
+        below = None
         if first is not None and top <= first:
-            yield (
-                f"{start} what the student had before it was taught ({first:.3f}): it teaches one "
-                "that already knows more; train the teacher longer, or choose another"
-            )
+            below = f"what the student had before it was taught ({first:.3f})"
         elif student is not None and top <= student:
+            below = f"the student's ({student:.3f})"
+        if below:
             yield (
-                f"{start} the student's ({student:.3f}): there was little to learn from it; train "
-                "the teacher longer, or choose another"
+                f"the teacher's {name} on the test split ({top:.3f}) is not above {below}: it is "
+                "no upper bound here; a run without a teacher tells what it was good for"
             )
     costs = report.get("compute") or {}
     if {"teacher", "student"} <= set(costs) and (
