@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from coefvq import config, launch
-from coefvq.serving.fit_folder import SETTINGS, fit_and_save, fit_words
+from coefvq.serving.fit_folder import SETTINGS, check_labels, fit_and_save, fit_words
 
 Say = Callable[..., None]
 
@@ -52,7 +52,7 @@ def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
     settings = OmegaConf.masked_copy(cfg, SETTINGS)
     folders = [*(("light", path) for path in lights), ("heavy", Path(cfg.heavy))]
     known = [read_interface(folder) for _, folder in folders]  # all that is wrong, before minutes
-    fit_words(settings, known[0].task.kind, len(lights))
+    words = fit_words(settings, known[0].task.kind, len(lights))
     for (_, folder), its in zip(folders, known, strict=True):
         if (its.task.kind, its.task.classes) != (known[0].task.kind, known[0].task.classes):
             raise ValueError(
@@ -70,6 +70,7 @@ def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
                 f"{who}={folder} answers {its.task.kind} {list(its.task.classes)}, but the data "
                 f"are {data.task.kind} {list(data.task.classes)}; give data of the model's own task"
             )
+        check_labels(words, data.whole_split("val").clips)
         module = load_served(folder).to(device).module
         answers["val"][who].append(collect(module, data.val_dataloader(), device=device))
         answers["test"][who].append(collect(module, data.test_dataloader(), device=device))

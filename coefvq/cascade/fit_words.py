@@ -10,7 +10,7 @@ from coefvq.cascade.arrays import check_share, check_task
 from coefvq.cascade.calibrate import Kind, check_kind
 from coefvq.cascade.calibrators import log_prior, shift_of_prior
 from coefvq.cascade.decision_cut import DecisionThreshold
-from coefvq.cascade.recall import RecallOf
+from coefvq.cascade.recall import RecallOf, positives_for_mean, positives_needed
 from coefvq.cascade.routing import Gate
 
 RULES = ("budget", "recall", "expected_recall", "cost", "threshold")
@@ -77,6 +77,52 @@ def check_rule(
                 "decision_threshold out"
             )
     return rule
+
+
+def check_positives(
+    labelled: int,
+    rule: str,
+    level: float,
+    *,
+    confidence: float = 0.95,
+    heavy_found: tuple[int, int] | None = None,
+) -> None:
+    """Refuse a recall that this many labelled positives cannot show.
+
+    Half of them fit the calibrators and the decision threshold, the other half (the larger one)
+    is counted, so that 2·n − 1 labelled ones are needed where a rule needs n. Of `"heavy"` only
+    those count that the heavy model finds; until it has been asked, this is the least.
+
+    Args:
+        labelled: positives that the fit is given.
+        rule: `"recall"` or `"expected_recall"`.
+        level: of it, in (0, 1).
+        confidence: of a recall.
+        heavy_found: how many the heavy model found of how many it was asked, in the counted half.
+
+    Raises:
+        ValueError: too few; with the number to bring, which is an estimate after `heavy_found`.
+    """
+    promise = rule == "recall"
+    least = positives_needed(level, confidence) if promise else positives_for_mean(level)
+    counted, words = labelled - labelled // 2, f"at least {max(2 * least - 1, 1)}"
+    why = f"one half of them, at least {least}, is counted and the other fits calibrators"
+    if heavy_found is not None:
+        counted, asked = heavy_found
+        guess = math.ceil((2 * least - 1) * asked / counted) if counted else None
+        words = "more" if guess is None else f"about {guess} (an estimate)"
+        why = (
+            f"of the counted half the heavy model finds {counted} of {asked}, and {least} must be "
+            "found"
+        )
+    if counted >= least:
+        return
+    asked_for = f"recall {level:g} with confidence {confidence:g}" if promise else ""
+    raise ValueError(
+        f"{asked_for or f'an expected recall of {level:g}'} needs {words} labelled positives "
+        f"({why}), got {labelled}; label more or ask for less"
+        + (", or use expected_recall" if promise else "")
+    )
 
 
 def check_prices(**prices: float) -> None:

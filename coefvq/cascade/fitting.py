@@ -21,11 +21,17 @@ from coefvq.cascade.calibrate import Kind, fit_calibrator
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.decision_cut import DecisionThreshold, answer_figures, best_cut, decide
 from coefvq.cascade.fit_stack import fit_stack
-from coefvq.cascade.fit_words import check_prices, check_rule
+from coefvq.cascade.fit_words import check_positives, check_prices, check_rule
 from coefvq.cascade.joint import recall_and_false_alarms
 from coefvq.cascade.learned_gate import fit_learned_gate
 from coefvq.cascade.policy import Deferred, Policy
-from coefvq.cascade.recall import RecallOf, by_expected_recall, by_recall, critical_values
+from coefvq.cascade.recall import (
+    RecallOf,
+    by_expected_recall,
+    by_recall,
+    check_alike,
+    critical_values,
+)
 from coefvq.cascade.routing import Gate, GateName
 from coefvq.cascade.scored import ScoredClips, scored_clips
 from coefvq.cascade.thresholds import by_budget, by_cost
@@ -69,8 +75,10 @@ def fit_policy(
     `confidence`), `expected_recall` (a mean), `cost` (with prices of wrong answers), or `threshold`
     itself (0 for a band as it is given). The two recall rules hold only if everything else was
     fixed on other clips: they use a random half (seeded, both kinds of labels halved) for
-    calibrators, gate, stack and decision threshold, and the other half's positives for the floor.
-    All other rules use all clips for everything.
+    calibrators, gate, stack and decision threshold, and the other half's positives for the floor;
+    twice as many labelled positives are needed as the floor counts. They count clips, so all
+    positives (with `false_alarms` also all negatives) must have one `sample_weight`;
+    `serving_prevalence` keeps that. All other rules use all clips for everything.
 
     The decision threshold is the given one; else the one with the most recall at `precision`; else
     the one with the best F1 (0.5 without labels). It is chosen on the cascade's final scores for
@@ -109,7 +117,7 @@ def fit_policy(
         precision: in (0, 1), binary.
         label_mask: (N,) bool, True where the label counts. Other clips are only read for a budget
             without `serving_prevalence`.
-        sample_weight: (N,) how many clips of the traffic each stands for.
+        sample_weight: (N,) how many clips of the traffic each stands for; see above for recall.
         light_fingerprint: of the light model, for `Policy.check_models`.
         heavy_fingerprint: of the heavy model.
         data: identity of these clips.
@@ -131,7 +139,13 @@ def fit_policy(
         light_logits, heavy_logits, labels, task=task, several_models=gate == "disagreement",
         label_mask=label_mask, sample_weight=sample_weight, serving_prevalence=serving_prevalence,
     )  # fmt: skip
-    promised = rule in ("recall", "expected_recall")
+    level = expected_recall if recall is None else recall
+    if promised := level is not None:
+        assert level is not None
+        positive = clips.labelled & (clips.truth(np.ones_like(clips.labelled)) == 1)
+        check_alike(clips.weight[positive], "positive")
+        counted = int(positive.sum())
+        check_positives(counted, rule, level, confidence=confidence)
     fit, judge = clips.halves(seed) if promised else (clips.labelled, clips.labelled)
     truth = None if clips.labels is None else clips.labels[fit]
     maps: dict[str, Any] = {
@@ -183,7 +197,7 @@ def fit_policy(
         everyone = clips.truth(np.ones_like(judge))
         pair = recall_and_false_alarms(
             u, light, answer, everyone, fit, judge, recall=recall, false_alarms=false_alarms,
-            confidence=confidence,
+            confidence=confidence, sample_weight=clips.weight,
         )  # fmt: skip
         tau, cut, chosen = pair.threshold, pair.decision_threshold, True
         details |= {"level": recall, "false_alarms": false_alarms, "confidence": confidence,
@@ -192,6 +206,10 @@ def fit_policy(
     else:
         there = judge & (clips.truth(np.ones_like(judge)) == 1)
         critical = critical_values(u[there], *(a[there] == 1 for a in says), of=recall_of)
+        if recall_of == "heavy":
+            assert level is not None
+            found = len(critical), int(there.sum())
+            check_positives(counted, rule, level, confidence=confidence, heavy_found=found)
         if recall is not None:
             floor = by_recall(critical, recall, confidence=confidence)
             details |= {"level": recall, "confidence": confidence}

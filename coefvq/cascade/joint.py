@@ -7,8 +7,9 @@ from itertools import product
 
 import numpy as np
 
-from coefvq.cascade.arrays import Array, Flags, Whole, sigmoid
+from coefvq.cascade.arrays import Array, Flags, Values, Whole, check_weight, sigmoid
 from coefvq.cascade.learn_then_test import Risk, learn_then_test
+from coefvq.cascade.recall import check_alike
 from coefvq.cascade.thresholds import by_budget
 
 BUDGETS = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)
@@ -46,6 +47,7 @@ def recall_and_false_alarms(
     recall: float,
     false_alarms: float,
     confidence: float = 0.95,
+    sample_weight: Values | None = None,
 ) -> JointChoice:
     """Choose the cheapest pair of thresholds that keeps both promises, with one confidence.
 
@@ -64,17 +66,23 @@ def recall_and_false_alarms(
         recall: in (0, 1).
         false_alarms: in (0, 1).
         confidence: of both together, in (0, 1).
+        sample_weight: (N,) how many clips of the traffic each stands for, equal among the positives
+            and among the negatives: the candidates and their prices are of that traffic.
 
     Raises:
-        ValueError: no pair is proven, no positive or negative clip, or MAPIE is missing.
+        ValueError: no pair is proven, no positive or negative clip, weights that differ within a
+            kind, or MAPIE is missing.
     """
+    weight = check_weight(sample_weight, len(labels))
     for name, rows in (("fit", fit), ("test", judge)):
         if len(np.unique(labels[rows])) < 2:
             raise ValueError(
                 f"the half of the clips that thresholds are to {name} on has clips of one kind "
                 "only; give more labelled clips of both"
             )
-    gates = [by_budget(uncertainty[fit], budget) for budget in BUDGETS]
+    for value, kind in ((1, "positive"), (0, "negative")):
+        check_alike(weight[(fit | judge) & (labels == value)], kind)
+    gates = [by_budget(uncertainty[fit], b, sample_weight=weight[fit]) for b in BUDGETS]
     negatives = sigmoid(answer[fit & (labels == 0)])
     cuts = sorted({float(np.quantile(negatives, 1 - share * false_alarms)) for share in SHARES})
     pairs = list(product(gates, cuts))
@@ -87,6 +95,6 @@ def recall_and_false_alarms(
         Risk("missed positives", np.stack(missed), 1 - recall),
         Risk("false alarms", np.stack(alarmed), false_alarms),
     )
-    prices = [float((uncertainty[fit] >= gate).mean()) for gate, _ in pairs]
+    prices = [float(weight[fit] @ (uncertainty[fit] >= gate)) for gate, _ in pairs]
     best, accepted = learn_then_test(risks, prices, confidence=confidence)
     return JointChoice(*pairs[best], len(pairs), len(accepted))

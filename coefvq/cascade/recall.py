@@ -26,6 +26,10 @@ can only make the promise stronger than needed.
 
 The decision threshold, the calibrators and the gate must be fixed on *other* clips than these:
 `coefvq.cascade.fitting.fit_policy` splits the clips for that.
+
+Every rule here counts positives, so each must stand for as much traffic as any other
+(`check_alike`). A weight per class, such as `serving_prevalence` makes, is no obstacle: it leaves
+the share of positives that are found as it was.
 """
 
 from __future__ import annotations
@@ -101,10 +105,34 @@ def critical_values(
     return np.asarray(found[heavy]) if of == "heavy" else np.where(heavy, found, -np.inf)
 
 
+def check_alike(weight: Values, kind: str) -> None:
+    """Refuse unequal weights where clips are counted for a promise.
+
+    An order statistic or a binomial tail holds for clips that each stand for the same amount of
+    traffic. Drawn otherwise, the recall that is counted isn't the traffic's.
+
+    Args:
+        weight: (n,) of the clips that count, all of one kind.
+        kind: the word for them, `"positive"` or `"negative"`.
+
+    Raises:
+        ValueError: weights that differ.
+    """
+    w = check_column(weight, "sample_weight")
+    if len(w) and float(np.ptp(w)) > 1e-9 * float(np.abs(w).max()):
+        raise ValueError(
+            f"sample_weight of the {kind} clips runs from {w.min():g} to {w.max():g}, and a recall "
+            f"can be promised only where all {kind} clips weigh the same; draw them as the traffic "
+            "has them, or use budget, cost or threshold, which weigh each clip"
+        )
+
+
 def positives_needed(recall: float, confidence: float) -> int:
     """How many calibration positives a PAC floor needs: ⌈ln(1 − confidence) / ln(recall)⌉.
 
-    With fewer, all of them being found proves too little.
+    With fewer, all of them being found proves too little. `coefvq.cascade.fitting.fit_policy`
+    spends half of the labelled positives on other things and needs twice as many, less one: see
+    `coefvq.cascade.fit_words.check_positives`.
 
     >>> [positives_needed(r, 0.95) for r in (0.95, 0.98, 0.99)]
     [59, 149, 299]
@@ -112,6 +140,16 @@ def positives_needed(recall: float, confidence: float) -> int:
     check_share("recall", recall, ends=False)
     check_share("confidence", confidence, ends=False)
     return math.ceil(math.log1p(-confidence) / math.log(recall) - 1e-9)
+
+
+def positives_for_mean(recall: float) -> int:
+    """How many calibration positives an expected recall (CRC) needs: ⌈1/(1 − recall)⌉ − 1.
+
+    >>> [positives_for_mean(r) for r in (0.9, 0.95, 0.99)]
+    [9, 19, 99]
+    """
+    check_share("recall", recall, ends=False)
+    return math.ceil(1 / (1 - recall) - 1 - 1e-9)
 
 
 def by_recall(critical: Values, recall: float, *, confidence: float = 0.95) -> RecallFloor:
@@ -157,12 +195,11 @@ def by_expected_recall(critical: Values, recall: float) -> RecallFloor:
         recall: in (0, 1).
 
     Raises:
-        ValueError: fewer than 1/(1 − recall) − 1 positives, or a recall that the heavy model
+        ValueError: fewer positives than `positives_for_mean`, or a recall that the heavy model
             cannot give.
     """
-    check_share("recall", recall, ends=False)
+    needed = positives_for_mean(recall)
     c = np.sort(check_column(critical, "critical"))
-    needed = math.ceil(1 / (1 - recall) - 1 - 1e-9)
     if len(c) < needed:
         raise ValueError(
             f"an expected recall of {recall:g} needs at least {needed} calibration positives, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from coefvq.cascade.ablation import calibration_ablation
 from coefvq.cascade.ablation_table import ablation_table
 from coefvq.cascade.cost import Cost
-from coefvq.cascade.fit_words import check_prices, check_words
+from coefvq.cascade.fit_words import check_positives, check_prices, check_words
 from coefvq.cascade.fitting import fit_policy
 from coefvq.cascade.report import cascade_figures, labelled
 from coefvq.evaluation.cascade_page import write_cascade
@@ -18,6 +19,7 @@ from coefvq.serving import cascade_cost
 from coefvq.serving.cascade_folder import Cascade, save_cascade
 from coefvq.serving.light_models import light_folders, load_light
 from coefvq.serving.served_model import load_served
+from coefvq.types import Clip
 
 RULES = ("budget", "recall", "expected_recall", "threshold", "miss_price")
 SETTINGS = [
@@ -61,6 +63,22 @@ def fit_words(settings: DictConfig, task: str, light_models: int = 1) -> dict[st
     words.setdefault("calibrator", "vector" if task == "multiclass" else "affine")
     check_words(words, task=task, light_models=light_models)
     return words
+
+
+def check_labels(words: Mapping[str, Any], clips: Sequence[Clip]) -> None:
+    """Refuse a recall that the labels of these clips cannot show, before a model scores them.
+
+    Args:
+        words: of `fit_words`.
+        clips: of the validation split.
+
+    Raises:
+        ValueError: too few positives, with the number that is needed.
+    """
+    for rule in ("recall", "expected_recall"):
+        if rule in words:
+            positives = sum(clip.label == 1 for clip in clips)
+            check_positives(positives, rule, words[rule], confidence=words.get("confidence", 0.95))
 
 
 def fit_and_save(
@@ -125,4 +143,4 @@ def _between(budget: float | None) -> float:
     return budget if budget is not None and 0 < budget < 1 else 0.1
 
 
-__all__ = ["RULES", "SETTINGS", "fit_and_save", "fit_words"]
+__all__ = ["RULES", "SETTINGS", "check_labels", "fit_and_save", "fit_words"]

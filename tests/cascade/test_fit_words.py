@@ -1,7 +1,7 @@
 import pytest
 
 from coefvq.cascade.cost import Cost
-from coefvq.cascade.fit_words import RULES, check_rule, check_words
+from coefvq.cascade.fit_words import RULES, check_positives, check_rule, check_words
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -42,3 +42,15 @@ def test_errors(words, sentence):
     task = "multilabel" if words.get("budget") is True else "binary"
     with pytest.raises(ValueError, match=sentence):
         check_words(words, task=task)
+
+
+def test_labelled_positives_are_twice_those_that_are_counted():
+    for rule, needed in (("recall", 297), ("expected_recall", 97)):
+        check_positives(needed, rule, 0.98)
+        with pytest.raises(ValueError, match=f"needs at least {needed} labelled positives"):
+            check_positives(needed - 1, rule, 0.98)
+    check_positives(597, "recall", 0.98, heavy_found=(149, 299))
+    with pytest.raises(ValueError, match=r"about 594 \(an estimate\) .* 100 of 200, .*, got 400;"):
+        check_positives(400, "recall", 0.98, heavy_found=(100, 200))
+    with pytest.raises(ValueError, match="needs more labelled positives"):
+        check_positives(400, "recall", 0.98, heavy_found=(0, 200))

@@ -113,6 +113,53 @@ def test_the_record_of_a_recall_floor(rare):
     )
 
 
+def separable(positives, *, found=1.0, seed=0):
+    """A light model that is often unsure, a heavy one that finds a share of the positives."""
+    draw = np.random.default_rng(seed)
+    labels = np.r_[np.ones(positives, int), np.zeros(3000, int)]
+    light = 3 * labels + draw.normal(size=len(labels))
+    heavy = 9.0 * labels - 4 + draw.normal(0, 0.5, len(labels))
+    heavy[: round(positives * (1 - found))] = -5.0
+    return light, heavy, labels
+
+
+def test_the_number_of_positives_that_is_named_is_enough():
+    """149 are counted for 98 %; the other half of the labelled ones goes to calibrators."""
+    for rule, given in (({"recall": 0.98}, 297), ({"expected_recall": 0.98}, 97)):
+        for few in (given - 1, given // 2 + 1):
+            with pytest.raises(ValueError, match=rf"at least {given} labelled .*, got {few};"):
+                fit_policy(*separable(few), task="binary", **rule)
+        assert fit_policy(*separable(given), task="binary", **rule).fitted["missed"] == 0
+
+
+def test_of_what_the_heavy_model_finds_the_number_is_an_estimate():
+    words = {"task": "binary", "recall": 0.98, "recall_of": "heavy", "decision_threshold": 0.5}
+    with pytest.raises(ValueError, match=r"about (\d+) \(an estimate\) labelled pos") as caught:
+        fit_policy(*separable(300, found=0.5), **words)
+    named = int(str(caught.value).split("about ")[1].split()[0])
+    assert named == pytest.approx(2 * 297, rel=0.15)
+    # Enough it is, but for chance: which half a find falls into is drawn.
+    fit_policy(*separable(round(1.1 * named), found=0.5), **words)
+    with pytest.raises(ValueError, match="finds 0 of 150, and 149 must be found"):
+        fit_policy(*separable(300, found=0.0), **words | {"calibrator": "none"})
+
+
+@pytest.mark.parametrize("rule", [{"recall": 0.8}, {"expected_recall": 0.8}])
+def test_no_recall_is_promised_for_clips_that_weigh_differently(rare, rule):
+    c = rare(4000, prevalence=0.2)
+    words = rule | {"recall_of": "gate", "calibrator": "none", "decision_threshold": 0.5}
+    with pytest.raises(ValueError, match="positive clips runs from 1 to 50, and a recall can be"):
+        fit(c, sample_weight=np.where(c.light < 1, 50.0, 1.0), **words)
+    plain = fit(c, **words)
+    # A weight per class changes no recall, whoever makes it.
+    by_class = np.where(c.labels == 1, 0.1, 1.0)
+    for same in ({"sample_weight": by_class}, {"serving_prevalence": 0.02},
+                 {"sample_weight": by_class, "serving_prevalence": 0.02}):  # fmt: skip
+        assert fit(c, **words, **same).threshold == plain.threshold
+    # Without a promise each clip may weigh what it likes.
+    fit(c, budget=0.1, sample_weight=np.where(c.light < 1, 50.0, 1.0))
+
+
 def test_expected_recall_defers_less_than_the_promise(rare):
     c = rare(6000, prevalence=0.2)
     options = {"recall_of": "gate", "gate": "band", "gate_options": {"high": 0.999}}
@@ -188,7 +235,7 @@ def test_other_tasks(task, rule, shaped):
         ({"budget": 0.1, "recall": 0.9}, "got budget and recall"),
         ({"budget": 1.1}, "budget must be a share from 0 to 1"),
         ({"budget": 10}, r"for 10 % write 0\.1"),
-        ({"recall": 0.99}, "at least 299 calibration positives, got"),
+        ({"recall": 0.99}, "needs at least 597 labelled positives .* got 419; label more"),
         ({"recall": 1.0}, "recall must be a share between 0 and 1"),
         ({"recall": 0.9, "decision_threshold": 0.99}, "out of reach"),
         ({"recall": 0.9, "recall_of": "all"}, "got 'all'"),

@@ -5,6 +5,7 @@ from coefvq.cascade.arrays import sigmoid
 from coefvq.cascade.fitting import fit_policy
 from coefvq.cascade.gates import entropy
 from coefvq.cascade.joint import BUDGETS, SHARES, recall_and_false_alarms
+from coefvq.cascade.thresholds import by_budget
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mapie")
 
@@ -60,3 +61,16 @@ def test_what_cannot_be_proven_is_refused(rare):
         choose(rare(2000, prevalence=0.2), recall=0.99)
     with pytest.raises(ValueError, match="of one kind only"):
         choose(rare(40, prevalence=0.01))
+
+
+def test_weights_within_a_kind_are_refused_and_those_of_a_class_price_the_traffic(rare):
+    c = rare(6000, prevalence=0.2)
+    for kind, value in (("positive", 1), ("negative", 0)):
+        weight = np.where((c.labels == value) & (c.light > 1), 3.0, 1.0)
+        with pytest.raises(ValueError, match=f"sample_weight of the {kind} clips runs from 1 to 3"):
+            choose(c, sample_weight=weight)
+    assert choose(c, sample_weight=np.full(6000, 7.0)) == choose(c)
+    # Where positives are rare, less of the traffic is uncertain: the same share lies lower.
+    rarer = choose(c, sample_weight=np.where(c.labels == 1, 0.01, 1.0))
+    budgets = [by_budget(entropy(c.light, "binary")[halves(c)[0]], b) for b in BUDGETS]
+    assert choose(c).threshold in budgets and rarer.threshold not in budgets[1:-1]

@@ -7,7 +7,9 @@ from scipy.stats import beta, binom
 from coefvq.cascade.recall import (
     by_expected_recall,
     by_recall,
+    check_alike,
     critical_values,
+    positives_for_mean,
     positives_needed,
 )
 
@@ -20,6 +22,22 @@ def test_positives_needed():
     for recall, confidence in ((0.9, 0.9), (0.95, 0.95), (0.7, 0.99)):
         n = positives_needed(recall, confidence)
         assert recall**n <= 1 - confidence < recall ** (n - 1)
+
+
+def test_positives_for_a_mean():
+    for recall in (0.7, 0.9, 0.95, 0.99):
+        n = positives_for_mean(recall)
+        assert 1 / (n + 1) <= 1 - recall + 1e-9 and 1 / n > 1 - recall
+        assert by_expected_recall(np.arange(n), recall).tolerated == 0
+        with pytest.raises(ValueError, match=f"needs at least {n} calibration positives"):
+            by_expected_recall(np.arange(n - 1), recall)
+
+
+def test_clips_that_are_counted_weigh_alike():
+    check_alike([], "positive")
+    check_alike(0.3 * np.ones(5) * (1 + 1e-12), "positive")
+    with pytest.raises(ValueError, match="of the negative clips runs from 0 to 1, and a recall"):
+        check_alike([0.0, 1.0], "negative")
 
 
 def test_critical_values_are_where_a_clip_stops_being_found():
