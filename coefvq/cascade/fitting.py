@@ -20,6 +20,7 @@ from coefvq.cascade.arrays import (
 from coefvq.cascade.calibrate import Kind, fit_calibrator
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.decision_cut import DecisionThreshold, answer_figures, best_cut, decide
+from coefvq.cascade.effective import effective_clips
 from coefvq.cascade.fit_stack import fit_stack
 from coefvq.cascade.fit_words import check_positives, check_prices, check_rule
 from coefvq.cascade.joint import recall_and_false_alarms
@@ -269,7 +270,8 @@ def _expected(
     """Figures on the clips that the threshold was chosen by, in the traffic's prevalence."""
     weight = clips.weight * clips.traffic
     share = float((weight * routes).sum() / weight.sum())
-    found: dict[str, Any] = {"deferred": share}
+    known = effective_clips(weight[clips.traffic], routes[clips.traffic].astype(np.float64))
+    found: dict[str, Any] = {"deferred": share, "clips": int(known + 1e-6)}
     if cost is not None:
         found["seconds_per_1000"] = cost.per_1000(min(share, 1.0))
     if clips.labels is None:

@@ -55,7 +55,9 @@ class Policy:
         heavy_fingerprint: likewise.
         data: identity of the clips that it was fitted on.
         fitted: how: rule, level, clips, positives. Plain values.
-        expected: figures on those clips: share deferred, recall, … Plain values.
+        expected: figures on those clips: share deferred, how many clips that share is known from
+            (less than there are where they weigh differently; older files lack it), recall, … .
+            Plain values.
     """
 
     task: Task

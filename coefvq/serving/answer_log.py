@@ -13,14 +13,15 @@ from typing import Any
 
 COLUMNS = (
     "route", "prediction", "heavy_prediction", "uncertainty", "audited", "audit_probability",
-    "audit_failed",
+    "audit_failed", "content",
 )  # fmt: skip
 
 
 class AnswerLog:
     """A file of this process in a folder that all processes of a server share.
 
-    Neither the clip nor its text is in it.
+    Neither the clip nor its text is in it, only the first 16 hexadecimal digits of the SHA-256 of
+    the video (`content`), by which a file that comes again is known.
 
     Args:
         folder: made if missing.

@@ -35,11 +35,13 @@ class Look:
         ask: what `HeavySide` must be asked with; None where the clip is kept.
         audit: likewise for a kept clip that was drawn for the audit: its answer does not wait, and
             what the heavy side says goes to `LightSide.judge`.
+        content: short hash of the video, for the log.
     """
 
     passed: Passed
     ask: bytes | None
     audit: bytes | None = None
+    content: str = ""
 
 
 class LightSide:
@@ -52,7 +54,8 @@ class LightSide:
         audit: share of clips that both models see. Drawn by a hash of the video, so that a clip is
             always in or always out.
         audit_seed: who is in it.
-        log: where each answer leaves a line, see `coefvq.serving.watch`; None: nowhere.
+        log: where each answer leaves a line with a short hash of the video, see
+            `coefvq.serving.watch`; None: nowhere.
 
     Raises:
         ValueError: see `coefvq.serving.cascade_folder.load_half`; a share outside [0, 1], or an
@@ -103,9 +106,10 @@ class LightSide:
         name = hashlib.sha256(upload.video).hexdigest()
         passed.audited = in_audit(name, self.audit, self.audit_seed)
         if not (passed.deferred or passed.audited):
-            return Look(passed, None)
+            return Look(passed, None, content=name[:16])
         ask = _pack(sample) if self._shared else _pack_upload(upload)
-        return Look(passed, ask) if passed.deferred else Look(passed, None, ask)
+        asks = (ask, None) if passed.deferred else (None, ask)
+        return Look(passed, *asks, content=name[:16])
 
     def finish(self, look: Look, heavy: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Make the final answer, as plain values for JSON.
@@ -130,7 +134,7 @@ class LightSide:
             passed.seconds += heavy["seconds"]
         row = answer_row(passed.answer(self.policy, self.audit), self.policy, self.model.task)
         if self._log is not None and look.audit is None:
-            self._log.add(row)
+            self._log.add(row | {"content": look.content})
         return {name: value for name, value in row.items() if name not in _NOT_FOR_ONE}
 
     def judge(self, look: Look, heavy: Mapping[str, Any] | None) -> None:
@@ -146,7 +150,7 @@ class LightSide:
             assert heavy is not None
             passed.heavy = np.asarray(heavy["logits"], np.float64)
         row = answer_row(passed.answer(self.policy, self.audit), self.policy, self.model.task)
-        self._log.add(row | {"audit_failed": failed})
+        self._log.add(row | {"audit_failed": failed, "content": look.content})
 
 
 class HeavySide:

@@ -190,7 +190,7 @@ def test_a_band_as_it_is_given(rare):
 def test_a_budget_needs_no_labels(rare):
     c = rare(5000)
     policy = fit_policy(c.light, c.heavy, task="binary", budget=0.1, calibrator="none")
-    assert policy.expected == {"deferred": 0.1} and policy.decision_threshold is None
+    assert policy.expected == {"deferred": 0.1, "clips": 5000} and policy.decision_threshold is None
 
 
 def test_unlabelled_clips_count_for_a_budget_only(rare):

@@ -129,7 +129,8 @@ def test_the_audit_is_in_the_table(halved, manifest, score):
     misses = watch_folder(halved, table).misses
     assert misses.audited == kept.sum() > 0
     wrong = (table["prediction"] == "fine") & (table["heavy_prediction"] == "degraded")
-    assert misses.total == pytest.approx((wrong & kept).sum() / 0.5)
+    assert misses.total == pytest.approx((wrong & kept).sum() / kept.sum() * (~deferred).sum())
+    assert misses.kept == (~deferred).sum()
     again = score(halved, manifest, "again.parquet", audit=0.5, audit_seed=2)
     assert list(again["audited"]) == list(table["audited"])
 

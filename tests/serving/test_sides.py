@@ -123,6 +123,9 @@ def test_an_audited_clip_is_answered_first_and_judged_later(served, tmp_path):
     assert list(table["route"]) == ["light", "heavy", "light", "light"]
     assert list(table["audit_probability"]) == [1.0] * 4
     assert list(table["audit_failed"].eq(True)) == [False, False, True, True]
+    names = [hashlib.sha256(c.path.read_bytes()).hexdigest()[:16] for c in (kept, deferred)]
+    assert list(table["content"]) == [names[0], names[1], names[0], names[0]]
+    assert "content" not in answer
     (row,) = answer_clips(load_cascade(folder), [kept], audit=1.0)
     row = answer_row(row, light.policy, light.model.task)
     assert table["heavy_prediction"][0] == row["heavy_prediction"]

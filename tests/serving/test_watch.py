@@ -36,13 +36,14 @@ def answers(clips=8, **columns):
 def test_misses_are_counted_among_audited_kept_clips(policy):
     found = watch(answers(), policy, TASK)
     assert (found.clips, found.deferred, found.failed) == (8, 2, 0)
-    # One of two audited kept clips, each standing for two.
-    assert (found.misses.rate, found.misses.total, found.misses.kept) == (0.5, 2.0, 4.0)
+    # One of two audited clips, of six that were kept: counted, not 2 / 0.5.
+    assert (found.misses.rate, found.misses.total, found.misses.kept) == (0.5, 3.0, 6.0)
     assert found.misses.audited == 2
     assert found.rate.rate == found.rate.expected == 0.25 and not found.rate.drifted
     first, second = found.lines()
     assert first == "deferred 2 of 8 clips (25.0%), fitted 25.0%: no drift (p = 1)"
     assert "missed (the heavy model says bad): 50.00% of the kept clips [" in second
+    assert "about 3 of 6, from 2 audited" in second
 
 
 def test_probabilities_weigh(policy):
@@ -81,6 +82,62 @@ def test_a_share_that_moved_is_flagged(policy):
     assert f"the share deferred went up by clip {found.alarm}" in found.lines()
     without = watch(table.drop(columns="time"), policy, TASK)
     assert without.rate.drifted and without.alarm is None  # nobody knows the order
+
+
+def test_the_share_is_compared_with_the_clips_that_it_was_fitted_on(policy):
+    route = np.where(np.arange(4000) % 10 < 3, "heavy", "light")  # 30 % where 25 % were fitted
+    table = answers(4000, route=route, audited=False)
+    assert watch(table, policy, TASK).rate.drifted  # an older file: the share is taken as exact
+    some = dataclasses.replace(policy, expected={"deferred": 0.25, "clips": 100})
+    found = watch(table, some, TASK)
+    assert not found.rate.drifted and found.rate.calibration == 100
+    assert "fitted 25.0% on 100 clips: no drift (p = 0.3" in found.lines()[0]
+    calm = answers(4000, route=np.random.default_rng(0).permutation(route), time=np.arange(4000.0))
+    assert watch(calm, policy, TASK).direction == "up" and watch(calm, some, TASK).alarm is None
+
+
+def test_a_file_that_comes_again_is_evidence_once(policy):
+    files = list("aabbccdeffff")
+    table = pandas.DataFrame(
+        {
+            "route": ["heavy"] * 4 + ["light"] * 8,
+            "prediction": ["bad"] * 4 + ["fine"] * 8,
+            "audited": [False] * 4 + [True] * 4 + [False] * 4,
+            "audit_probability": [1.0] * 4 + [0.5] * 8,
+            "heavy_prediction": [None] * 4 + ["bad", "bad", "fine", "fine"] + [None] * 4,
+            "time": np.arange(12.0),
+            "content": files,
+        }
+    )
+    found = watch(table, policy, TASK)
+    assert found.repeats == 6 and found.unhashed == 0
+    # Kept: c twice (missed), d and e, and f four times that nobody looked at.
+    assert (found.misses.rate, found.misses.kept, found.misses.total) == (0.5, 8.0, 4.0)
+    assert (found.misses.audited, found.misses.distinct) == (4, 3)
+    assert found.rate.rate == pytest.approx(2 / 6) and found.deferred == 4
+    told = found.lines()
+    assert "6 clips repeat a file; as evidence each file counts once" in told
+    assert "from 4 audited (3 different files)" in told[-1]
+    old = watch(table.drop(columns="content"), policy, TASK)
+    assert old.misses.distinct == 4 and old.repeats is None and old.unhashed == 12
+    assert old.misses.high - old.misses.low < found.misses.high - found.misses.low
+    assert "12 lines have no hash of their file, so that repeats among them" in old.lines()[1]
+    mixed = watch(table.assign(content=[None, *files[1:]]), policy, TASK)
+    assert mixed.unhashed == 1 and mixed.repeats == 5
+    # A table of clips with ids of their own has no log's lines.
+    assert watch(table.drop(columns=["content", "time"]), policy, TASK).unhashed == 0
+
+
+def test_one_popular_file_is_no_drift(policy):
+    route = ["heavy"] * 25 + ["light"] * 75
+    table = answers(1100, route=route + ["heavy"] * 1000, audited=False, time=np.arange(1100.0))
+    content = [f"c{i}" for i in range(100)] + ["c0"] * 1000
+    found = watch(table.assign(content=content), policy, TASK)
+    assert not found.rate.drifted and found.alarm is None and found.rate.rate == 0.25
+    assert watch(table, policy, TASK).rate.drifted
+    # A change among different files is dated in lines of the log.
+    later = [*content[:100], *["c0"] * 500, *[f"d{i}" for i in range(500)]]
+    assert watch(table.assign(content=later), policy, TASK).alarm > 600
 
 
 def test_nothing_can_drift_where_everything_is_deferred(policy):
