@@ -11,7 +11,13 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from coefvq import config, launch
-from coefvq.serving.fit_folder import SETTINGS, check_labels, fit_and_save, fit_words
+from coefvq.serving.fit_folder import (
+    SETTINGS,
+    check_different,
+    check_labels,
+    fit_and_save,
+    fit_words,
+)
 
 Say = Callable[..., None]
 
@@ -51,6 +57,7 @@ def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
     device = torch.device(pick_device(cfg.device))
     settings = OmegaConf.masked_copy(cfg, SETTINGS)
     folders = [*(("light", path) for path in lights), ("heavy", Path(cfg.heavy))]
+    check_different(lights, cfg.heavy)
     known = [read_interface(folder) for _, folder in folders]  # all that is wrong, before minutes
     words = fit_words(settings, known[0].task.kind, len(lights))
     for (_, folder), its in zip(folders, known, strict=True):

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import hydra
@@ -108,6 +109,38 @@ def test_a_promise_that_the_clips_cannot_keep_is_refused(models, tmp_path, monke
     with pytest.raises(ValueError, match=r"needs at least 297 labelled positives .*, got \d+;"):
         fit(compose(*models, *words), said)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_model_is_no_heavy_one_for_itself(finished_cascade, models, tmp_path, monkeypatch):
+    light, _ = models
+    monkeypatch.setattr("coefvq.prepare.prepared_data", None)  # said before a clip is read
+    copied = shutil.copytree(finished_cascade / "student", tmp_path / "copied")
+    for heavy in (light.partition("=")[2], copied):
+        with pytest.raises(ValueError, match="are the same, config and weights, so that one cann"):
+            fit(compose(light, f"heavy={heavy}", f"out={tmp_path / 'c'}"), said)
+    with pytest.raises(ValueError, match="are the same, config and weights"):
+        both = f"light=[{models[1].partition('=')[2]},{copied}]"
+        fit(compose(both, light.replace("light", "heavy", 1), "gate=disagreement",
+                    f"out={tmp_path / 'c'}"), said)  # fmt: skip
+
+
+def test_what_must_be_known_reaches_page_and_screen(models, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    GlobalHydra.instance().clear()
+    words = ("calibrator=temperature", "serving_prevalence=0.05", "budget=1", "out=c")
+    monkeypatch.setattr(sys, "argv", ["fit_cascade", *models, *DATA, *words])
+    fit_cascade._main()
+    screen = " ".join(capsys.readouterr().out.split())
+    page = (tmp_path / "c" / "cascade.md").read_text()
+    for part in (
+        "the policy serves 5.0%: all figures are weighted to that",
+        "does not move the probabilities of the light and the heavy model: calibrator temperature",
+        "validation clips are positive: what is fitted on fewer than 30",
+        "the cascade saves nothing",  # a budget of 1 pays for both models
+    ):
+        assert part in screen and part in page
+    assert "of 16 test clips one at a time; of fewer than 100" in page
+    assert "weighted to the serving prevalence" in (tmp_path / "c" / "calibrators.md").read_text()
 
 
 def test_two_rules_are_refused(models, tmp_path):

@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from coefvq.cascade.arrays import Task, Values
 from coefvq.cascade.band_error import band_error
-from coefvq.cascade.curves import system_metrics
+from coefvq.cascade.curves import share_of, system_metrics
 from coefvq.cascade.decision_cut import DecisionThreshold
 from coefvq.cascade.fitting import fit_policy
+from coefvq.cascade.scored import judging_weight
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "binary": ("none", "temperature", "affine", "isotonic"),
@@ -46,7 +45,8 @@ def calibration_ablation(
         gate: see `coefvq.cascade.gates`.
         gate_options: of its function.
         deferred: replace or stack.
-        serving_prevalence: see `fit_policy`.
+        serving_prevalence: see `fit_policy`; where the test clips have every class, they are
+            weighted to it, too.
         seed: of the fit.
 
     Returns:
@@ -69,13 +69,17 @@ def calibration_ablation(
         routes = policy.decide(light).routes
         final = policy.combine(light, heavy, routes)
         cut: DecisionThreshold = policy.decision_threshold
-        metrics = system_metrics(final, labels, task, cut)
-        errors = band_error(policy.light_scores(light), labels, routes, task=task)
+        weight = judging_weight(policy, labels, heavy)
+        metrics = system_metrics(final, labels, task, cut, sample_weight=weight)
+        errors = band_error(
+            policy.light_scores(light), labels, routes, task=task, sample_weight=weight
+        )
         rows.append(
             {
                 "calibrator": kind,
                 "budget": budget,
-                "deferred": float(np.mean(routes)),
+                "deferred": share_of(routes, weight),
+                "weighted": weight is not None,
                 "metrics": {k: None if math.isnan(v) else v for k, v in metrics.items()},
                 "everywhere": None if math.isnan(errors.everywhere) else errors.everywhere,
                 "inside": None if math.isnan(errors.inside) else errors.inside,

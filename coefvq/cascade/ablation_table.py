@@ -56,9 +56,11 @@ class AblationTable:
             said = (f"{r['calibrator']}: {r['problem']}" for r in own if "problem" in r)
             lines += [word for line in dict.fromkeys(said) for word in (line, "")]
         budgets = ", ".join(f"{b:.0%}" for b in sorted({r["budget"] for r in self.rows}))
+        weighted = any(r.get("weighted") for r in self.rows)
         lines += [
             f"Both models are calibrated alike, on validation clips; budget {budgets}. A metric "
-            "that is undefined (no threshold reaches the precision) counts as 0.",
+            "that is undefined (no threshold reaches the precision) counts as 0."
+            + (" Test clips are weighted to the serving prevalence." if weighted else ""),
         ]
         return "\n".join(lines) + "\n"
 

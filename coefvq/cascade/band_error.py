@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from coefvq.cascade.arrays import Flags, Task, Values, check_flags, check_labels, check_logits
+from coefvq.cascade.arrays import (
+    Flags,
+    Task,
+    Values,
+    check_flags,
+    check_labels,
+    check_logits,
+    check_weight,
+)
+from coefvq.cascade.weighted import weighted_ece
 from coefvq.evaluation.calibration import (
     NUM_BINS,
     confidence_and_outcome,
@@ -36,7 +45,13 @@ class BandError:
 
 
 def band_error(
-    logits: Values, labels: Values, routes: Values, *, task: Task, bins: int = NUM_BINS
+    logits: Values,
+    labels: Values,
+    routes: Values,
+    *,
+    task: Task,
+    bins: int = NUM_BINS,
+    sample_weight: Values | None = None,
 ) -> BandError:
     """Measure the expected calibration error of all, deferred and kept clips.
 
@@ -46,6 +61,8 @@ def band_error(
         routes: (N,) bool, True where deferred.
         task: what they mean. Multilabel: clips and labels pooled.
         bins: equal bins of the probability.
+        sample_weight: (N,) how many clips of the traffic each stands for; None: all count alike.
+            Not for multilabel.
 
     Raises:
         ValueError: shapes that don't belong together.
@@ -53,6 +70,7 @@ def band_error(
     z = np.clip(check_logits(logits, task), -1e6, 1e6)
     y = check_labels(labels, z, task)
     inside = check_flags(routes, "routes", len(z))
+    weight = None if sample_weight is None else check_weight(sample_weight, len(z))
     names = tuple(str(k) for k in range(2 if task == "binary" else z.shape[1]))
     spec = TaskSpec("cascade", task, names)
 
@@ -60,6 +78,9 @@ def band_error(
         if not rows.any():
             return math.nan
         columns = confidence_and_outcome(torch.from_numpy(z[rows]), torch.from_numpy(y[rows]), spec)
+        if weight is not None:
+            confidence, outcome = (column.numpy() for column in columns)
+            return weighted_ece(confidence, outcome, weight[rows], bins)
         return expected_calibration_error(*columns, bins)
 
     everywhere = error(np.ones_like(inside))

@@ -20,11 +20,13 @@ from coefvq.cascade.arrays import (
     check_column,
     check_labels,
     check_logits,
+    check_weight,
 )
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.decision_cut import DecisionThreshold, decide
 from coefvq.cascade.learned_gate import probability_of_truth
 from coefvq.cascade.thresholds import by_budget
+from coefvq.cascade.weighted import weighted_metrics
 from coefvq.evaluation.metrics import compute_metrics
 from coefvq.types import TaskSpec
 
@@ -64,6 +66,7 @@ def deferral_curve(
     budgets: Sequence[float] = BUDGETS,
     decision_thresholds: Sequence[DecisionThreshold] | None = None,
     cost: Cost | None = None,
+    sample_weight: Values | None = None,
 ) -> tuple[CurvePoint, ...]:
     """Measure the system at each budget, the most uncertain clips of this split deferred.
 
@@ -77,6 +80,8 @@ def deferral_curve(
         decision_thresholds: one per budget, chosen on *other* clips; they touch F1 and accuracy
             only. None: 0.5.
         cost: measured seconds.
+        sample_weight: (N,) how many clips of the traffic each stands for: budgets, shares, metrics
+            and seconds are of that traffic. None: all count alike.
 
     Raises:
         ValueError: shapes that don't belong together, NaN, a budget outside [0, 1].
@@ -87,20 +92,39 @@ def deferral_curve(
         raise ValueError(f"got {len(cuts)} decision thresholds for {len(budgets)} budgets")
     points = []
     for budget, cut in zip(budgets, cuts, strict=True):
-        routes = u >= by_budget(u, budget)
+        routes = u >= by_budget(u, budget, sample_weight=sample_weight)
         final = joined(routes, light, deferred)
-        share = float(routes.mean())
+        share = share_of(routes, sample_weight)
         seconds = None if cost is None else cost.per_1000(share)
-        points.append(CurvePoint(budget, share, system_metrics(final, y, task, cut), seconds))
+        metrics = system_metrics(final, y, task, cut, sample_weight=sample_weight)
+        points.append(CurvePoint(budget, share, metrics, seconds))
     return tuple(points)
 
 
+def share_of(routes: Flags, sample_weight: Values | None = None) -> float:
+    """Share of the traffic that is deferred, in [0, 1]; (N,) weights, None: all count alike."""
+    if sample_weight is None:
+        return float(routes.mean())
+    weight = check_weight(sample_weight, len(routes))
+    return min(1.0, float((weight * routes).sum() / weight.sum()))
+
+
 def system_metrics(
-    final_scores: Values, labels: Values, task: Task, threshold: DecisionThreshold = None
+    final_scores: Values,
+    labels: Values,
+    task: Task,
+    threshold: DecisionThreshold = None,
+    *,
+    sample_weight: Values | None = None,
 ) -> dict[str, float]:
-    """The library's metrics of (N, …) final logits; −inf is read as a very small logit."""
+    """The library's metrics of (N, …) final logits; −inf is read as a very small logit.
+
+    With `sample_weight`, (N,), they are those of the traffic; of a multilabel task there are none.
+    """
     z = np.clip(check_logits(final_scores, task), -1e6, 1e6)
     y = check_labels(labels, z, task)
+    if sample_weight is not None and task != "multilabel":
+        return weighted_metrics(z, y, task, threshold, check_weight(sample_weight, len(z)))
     names = tuple(str(k) for k in range(2 if task == "binary" else z.shape[1]))
     return compute_metrics(
         torch.from_numpy(z), torch.from_numpy(y), TaskSpec("cascade", task, names),

@@ -21,6 +21,7 @@ from coefvq.cascade.arrays import (
     mean_of,
 )
 from coefvq.cascade.calibrators import log_prior
+from coefvq.cascade.policy import Policy
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,7 @@ def scored_clips(
             check_labels(None, heavy, task)
         assert found is not None
         weight, traffic = (
-            own * _to_prevalence(found, mask, own, heavy, task, serving_prevalence),
+            own * _to_prevalence(found, mask, own, _width(heavy), task, serving_prevalence),
             mask,
         )
     return ScoredClips(
@@ -148,18 +149,59 @@ def scored_clips(
     )
 
 
+def serving_weight(labels: Whole, logits: Array, task: str, wanted: Values) -> Array:
+    """What each labelled clip counts for where the classes have other shares; (N,), mean 1.
+
+    Args:
+        labels: (N,).
+        logits: (N,) or (N, C); only the shape is read.
+        task: binary or multiclass.
+        wanted: share of positives, or of each class.
+
+    Raises:
+        ValueError: shares that are none, or a class without a clip.
+    """
+    ones = np.ones(len(labels))
+    return _to_prevalence(labels, ones.astype(np.bool_), ones, _width(logits), task, wanted)
+
+
+def judging_weight(policy: Policy, labels: Values, logits: Values) -> Array | None:
+    """Weights that give labelled clips the prevalence that a policy was fitted to serve.
+
+    Args:
+        policy: fitted.
+        labels: (N,), or (N, L) for multilabel.
+        logits: of them; only the shape is read.
+
+    Returns:
+        (N,); None where the clips count as they are: no `serving_prevalence`, a multilabel task, or
+        a class that has no clip here.
+    """
+    wanted = policy.fitted.get("serving_prevalence")
+    if wanted is None or policy.task == "multilabel":
+        return None
+    z = as_array(logits, "logits")
+    y = check_labels(labels, z, policy.task)
+    if len(np.unique(y)) < _width(z):
+        return None
+    return serving_weight(y, z, policy.task, wanted)
+
+
+def _width(logits: Array) -> int:
+    return 2 if logits.ndim == 1 else logits.shape[1]
+
+
 def _to_prevalence(
-    labels: Whole, mask: Flags, own: Array, heavy: Array, task: str, wanted: Values
+    labels: Whole, mask: Flags, own: Array, classes: int, task: str, wanted: Values
 ) -> Array:
     """Per clip the ratio of serving to present share of its class; mean 1 over labelled clips."""
     log_prior(task, wanted, "serving_prevalence")  # its sentences
     shares = np.atleast_1d(as_array(wanted, "serving_prevalence"))
     if task == "binary":
         shares = np.array([1 - shares[0], shares[0]])
-    elif len(shares) != heavy.shape[1]:
+    elif len(shares) != classes:
         raise ValueError(
-            f"serving_prevalence has {len(shares)} shares for {heavy.shape[1]} classes; give one "
-            "each"
+            f"serving_prevalence has {len(shares)} shares for {classes} classes; give one each"
         )
     present = np.bincount(labels[mask], weights=own[mask], minlength=len(shares))
     if not (present > 0).all():

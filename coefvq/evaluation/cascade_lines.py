@@ -18,9 +18,12 @@ def cascade_lines(figures: Mapping[str, Any]) -> list[str]:
     promise = f" with confidence {fitted['confidence']:g}" if "confidence" in fitted else ""
     lines = [
         f"Gate {figures['gate']['name']}, fitted by {rule}{promise} on {fitted['labelled']} "
-        f"labelled validation clips; it defers {figures['deferred']:.1%} of the test clips.",
+        f"labelled validation clips; it defers {figures['deferred']:.1%} of {judged_on(figures)}.",
+        *(f"Note: {note}." for note in figures.get("notes") or ()),
         table(("test metric", *_models(figures)), _metrics(figures)),
-        "Every budget of this gate; decision thresholds chosen on validation clips.",
+        "Every budget of this gate. Each is met on the test clips themselves, as a quantile of "
+        "their uncertainty that reads no label; the policy's own threshold comes from validation "
+        "clips, and so do all decision thresholds.",
         table(curve_header(figures), curve_rows(figures)),
     ]
     areas = (f"{METRIC_LABELS.get(k, k)} {shown(v)}" for k, v in figures["area"].items())
@@ -34,9 +37,18 @@ def cascade_lines(figures: Mapping[str, Any]) -> list[str]:
     if figures.get("latency"):
         words += [
             f"Latency of one clip, p50 / p99 in milliseconds: kept {_ms(figures, 'kept')}, "
-            f"deferred {_ms(figures, 'deferred')}."
+            f"deferred {_ms(figures, 'deferred')}{_timed(figures)}."
         ]
     return [*lines, *words]
+
+
+def judged_on(figures: Mapping[str, Any]) -> str:
+    """What shares and metrics are of, in words."""
+    weighted = (figures.get("prevalence") or {}).get("weighted_to")
+    if weighted is None:
+        return "the test clips"
+    shares = ", ".join(f"{share:.1%}" for share in weighted)
+    return f"the test clips, weighted to a serving prevalence of {shares}"
 
 
 def _models(figures: Mapping[str, Any]) -> list[str]:
@@ -79,9 +91,17 @@ def curve_rows(figures: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _timed(figures: Mapping[str, Any]) -> str:
+    clips = figures["latency"]["kept"].get("clips")
+    if clips is None:
+        return ""
+    few = "; of fewer than 100, p99 is about the slowest" if clips < 100 else ""
+    return f", of {clips:.0f} test clips one at a time{few}"
+
+
 def _ms(figures: Mapping[str, Any], path: str) -> str:
     found = figures["latency"][path]
     return f"{1000 * found['p50']:.1f} / {1000 * found['p99']:.1f}"
 
 
-__all__ = ["FIRST", "cascade_lines", "curve_header", "curve_rows"]
+__all__ = ["FIRST", "cascade_lines", "curve_header", "curve_rows", "judged_on"]

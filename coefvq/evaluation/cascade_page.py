@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coefvq.evaluation.cascade_lines import FIRST, cascade_lines, curve_header, curve_rows
+from coefvq.evaluation.cascade_lines import (
+    FIRST,
+    cascade_lines,
+    curve_header,
+    curve_rows,
+    judged_on,
+)
 from coefvq.evaluation.figures import GREY, LINES, dress, empty_figure, legend
 from coefvq.evaluation.markdown import METRIC_LABELS
 from coefvq.evaluation.report import plain
@@ -27,19 +33,21 @@ def write_cascade(folder: str | Path, figures: Mapping[str, Any]) -> None:
 
 
 def cascade_table(figures: Mapping[str, Any]) -> RenderableType:
-    """The last screen: every budget with its metrics and its price."""
+    """The last screen: every budget with its metrics and its price, and what to know of them."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     content = plain(figures)
     shown_table = Table(
-        title=f"cascade, defers {content['deferred']:.1%} of test clips",
+        title=f"cascade, defers {content['deferred']:.1%} of {judged_on(content)}",
         title_justify="left", title_style="bold",
     )  # fmt: skip
     for name in curve_header(content):
         shown_table.add_column(name, justify="right")
     for row in curve_rows(content):
         shown_table.add_row(*row)
-    return shown_table
+    return Group(shown_table, *(Text(f"note: {note}") for note in content.get("notes") or ()))
 
 
 def deferral_figure(figures: Mapping[str, Any]) -> Figure:

@@ -52,7 +52,7 @@ def measure_cost(
 
 
 def latencies(cascade: Cascade, clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
-    """Seconds of single clips, one at a time: `kept` and `deferred`, p50 and p99 of each.
+    """Seconds of single clips, one at a time: `kept` and `deferred`, p50, p99 and number of each.
 
     A clip's latency is decoding and the light model; a deferred one's also the heavy model and,
     where that reads another way, a second decoding. Every clip is timed on both paths.
@@ -71,6 +71,7 @@ def latencies(cascade: Cascade, clips: Sequence[Clip]) -> dict[str, dict[str, fl
         path: {
             "p50": float(torch.tensor(seconds).quantile(0.5)),
             "p99": float(torch.tensor(seconds).quantile(0.99)),
+            "clips": len(seconds),
         }
         for path, seconds in found.items()
     }

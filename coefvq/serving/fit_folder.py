@@ -18,7 +18,7 @@ from coefvq.evaluation.cascade_page import write_cascade
 from coefvq.serving import cascade_cost
 from coefvq.serving.cascade_folder import Cascade, save_cascade
 from coefvq.serving.light_models import light_folders, load_light
-from coefvq.serving.served_model import load_served
+from coefvq.serving.served_model import load_served, model_fingerprint
 from coefvq.types import Clip
 
 RULES = ("budget", "recall", "expected_recall", "threshold", "miss_price")
@@ -81,6 +81,24 @@ def check_labels(words: Mapping[str, Any], clips: Sequence[Clip]) -> None:
             check_positives(positives, rule, words[rule], confidence=words.get("confidence", 0.95))
 
 
+def check_different(lights: Sequence[Path], heavy: str | Path) -> None:
+    """Refuse a heavy model that is a light one, by config and weights.
+
+    Raises:
+        ValueError: it is, or a folder holds no model.
+    """
+    _refuse_same({light: model_fingerprint(light) for light in lights}, model_fingerprint(heavy))
+
+
+def _refuse_same(lights: Mapping[Path, str], heavy: str) -> None:
+    for folder, own in lights.items():
+        if own == heavy:
+            raise ValueError(
+                f"light={folder} and the heavy model are the same, config and weights, so that one "
+                "cannot correct the other; give a heavy model that is better than the light one"
+            )
+
+
 def fit_and_save(
     folder: Path,
     settings: DictConfig,
@@ -114,6 +132,7 @@ def fit_and_save(
     lights, task = light_folders(models[0]), data.task.kind
     words = fit_words(settings, task, len(lights))
     light, heavy = load_light(lights).to(device), load_served(models[1]).to(device)
+    _refuse_same(dict(zip(lights, light.fingerprint.split("+"), strict=True)), heavy.fingerprint)
     cost = cascade_cost.measure_cost(light, heavy, data.whole_split("val").clips[:16])
     if "cost" in words:
         words["cost"] = cost
@@ -143,4 +162,4 @@ def _between(budget: float | None) -> float:
     return budget if budget is not None and 0 < budget < 1 else 0.1
 
 
-__all__ = ["RULES", "SETTINGS", "check_labels", "fit_and_save", "fit_words"]
+__all__ = ["RULES", "SETTINGS", "check_different", "check_labels", "fit_and_save", "fit_words"]

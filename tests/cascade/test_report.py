@@ -67,7 +67,7 @@ def test_the_curve_starts_at_the_light_and_ends_at_the_heavy_model(task):
     assert all(0 < value <= 1.5 for value in figures["area"].values())  # better than random
     assert figures["area"]["accuracy"] <= 1
     assert 0 < figures["aurc"] < 1
-    assert set(figures["calibration"]) == {"everywhere", "inside", "outside"}
+    assert set(figures["calibration"]) == {"everywhere", "inside", "outside", "uncalibrated"}
 
 
 def test_prices_rise_with_the_budget():
@@ -83,6 +83,37 @@ def test_prices_rise_with_the_budget():
     _, _, _, free = figures_of("binary")
     assert free["cost"] is None and free["seconds_per_1000"] is None
     assert free["curve"][0]["seconds_per_1000"] is None
+
+
+def test_figures_of_a_serving_prevalence_are_those_of_the_traffic():
+    """Weighted to 5 %, half-and-half clips are measured as if negatives were 19 times as many."""
+    val, test = scored(0, clips=3000), scored(1, clips=3000)
+    policy = fit_policy(*labelled(*val), task="binary", budget=0.2, serving_prevalence=0.05)
+    figures = cascade_figures(policy, val, test, cost=Cost(0.001, 0.1))
+    plain_ = cascade_figures(
+        fit_policy(*labelled(*val), task="binary", budget=0.2), val, test
+    )  # fmt: skip
+    light, heavy, labels = labelled(*test)
+    weight = np.where(labels == 1, 0.05 / labels.mean(), 0.95 / (1 - labels.mean()))
+    routes = policy.decide(light).routes
+    answers = policy.answers(policy.combine(light, heavy, routes))
+    hits = (weight * (answers * labels)).sum()
+    f1 = 2 * hits / ((weight * answers).sum() + (weight * labels).sum())
+    assert figures["test"]["cascade"]["f1"] == pytest.approx(f1)
+    assert figures["test"]["cascade"]["prevalence"] == pytest.approx(0.05)
+    share = (weight * routes).sum() / weight.sum()
+    assert figures["deferred"] == pytest.approx(share) == pytest.approx(0.2, abs=0.03)
+    assert abs(routes.mean() - share) > 0.02  # of the clips as they are it is another
+    assert figures["seconds_per_1000"]["cascade"] == pytest.approx(1 + 100 * share)
+    at = next(p for p in figures["curve"] if p["budget"] == 0.2)
+    assert at["deferred"] == pytest.approx(0.2, abs=0.005)
+    # The cut of the curve is the policy's, from the same weights.
+    assert at["metrics"]["f1"] == pytest.approx(f1, abs=0.05)
+    assert figures["calibration"]["everywhere"] < 0.05 < plain_["test"]["light"]["prevalence"]
+    assert figures["prevalence"]["weighted_to"] == [0.05]
+    assert "the policy serves 5.0%: all figures are weighted to that" in figures["notes"][0]
+    assert plain_["prevalence"]["weighted_to"] is None
+    assert not any("prevalence" in note for note in plain_["notes"])
 
 
 def test_nothing_is_chosen_on_the_test_clips():

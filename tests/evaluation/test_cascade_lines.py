@@ -27,6 +27,24 @@ def test_the_page_says_how_it_was_fitted_and_what_came_out(figures):
         assert text.count(part) == 1, part
 
 
+def test_it_says_whose_thresholds_budgets_have_and_how_many_clips_were_timed(figures):
+    text = "\n".join(cascade_lines(figures))
+    assert "met on the test clips themselves, as a quantile of their uncertainty" in text
+    assert "the policy's own threshold comes from validation clips" in text
+    for clips, end in ((64, "; of fewer than 100, p99 is about the slowest."), (200, ".")):
+        figures["latency"]["kept"]["clips"] = figures["latency"]["deferred"]["clips"] = clips
+        said = cascade_lines(figures)[-1]
+        assert said.endswith(f"77.0 / 117.0, of {clips} test clips one at a time{end}")
+
+
+def test_notes_and_the_prevalence_stand_at_the_head(figures):
+    figures["notes"] = ["it is so"]
+    figures["prevalence"] = {"val": [0.3], "test": [0.4], "weighted_to": [0.02]}
+    first, second = cascade_lines(figures)[:2]
+    assert first.endswith("of the test clips, weighted to a serving prevalence of 2.0%.")
+    assert second == "Note: it is so."
+
+
 def test_a_promise_is_named_with_its_confidence(figures):
     figures["policy"] |= {"rule": "recall", "level": 0.98, "confidence": 0.95}
     assert "fitted by recall 0.98 with confidence 0.95 on 64" in cascade_lines(figures)[0]

@@ -54,5 +54,8 @@ def test_the_last_screen(figures):
     out = io.StringIO()
     Console(file=out, width=120).print(cascade_table(figures))
     text = out.getvalue()
-    assert "cascade, defers 17.2% of test clips" in text
+    assert "cascade, defers 17.2% of the test clips" in text and "note" not in text
     assert "undefined" in text and "0.6000" in text and "21.0" in text
+    figures["notes"] = ["first", "second"]
+    Console(file=out, width=120).print(cascade_table(figures))
+    assert out.getvalue().endswith("note: first\nnote: second\n")
