@@ -168,7 +168,9 @@ def answer_clips(
     Args:
         cascade: loaded.
         clips: what to answer.
-        batch_size: of both models; answers do not depend on it.
+        batch_size: of both models. A model's own arithmetic depends on it a little: differences of
+            about 1e-7 in a probability were measured on a CPU, so that a clip that close to a
+            threshold may change sides. From the same logits routes and scores are the same.
         audit: share of clips, in [0, 1], that both models see.
         audit_seed: who is in that share.
         on_bad_clip: `"skip"` yields an unreadable clip with the reason; `"error"` stops.

@@ -43,7 +43,7 @@ def predict_cascade(
         out: a Parquet file.
         root: where a manifest's paths start; default: the manifest's folder.
         overwrite: replace `out` if it exists.
-        batch_size: of both models.
+        batch_size: of both models; scores differ by about 1e-7 with it.
         device: `"auto"`, `"cpu"` or `"cuda"`.
         on_bad_clip: `"skip"` gives an unreadable clip a row with the reason; `"error"` stops.
         audit: share of clips that both models see, for `coefvq.cascade.monitor`.
@@ -53,8 +53,8 @@ def predict_cascade(
         Columns id, path, route (`light` or `heavy`), reason, the final scores (see
         `coefvq.serving.score_columns`), the same of the light and, where it was asked, of the heavy
         model uncalibrated with a prefix, heavy_prediction (what would be answered had the clip been
-        deferred; empty where the heavy model was not asked), uncertainty, audited,
-        audit_probability, seconds, problem.
+        deferred; empty where the heavy model was not asked), uncertainty, audited (bool; missing
+        where a clip could not be read), audit_probability, seconds, problem.
 
     Raises:
         ValueError: nothing to score, `out` exists, or models that the policy was not fitted for.
@@ -85,8 +85,15 @@ def predict_cascade(
                     clip, problem = answer
                     rows.append({"id": clip.id, "path": str(clip.path), "problem": problem})
                 progress.advance(bar)
-            parts.add(pandas.DataFrame(rows))
+            parts.add(_table(rows))
     return parts.finish(_columns(cascade))
+
+
+def _table(rows: list[dict[str, Any]]) -> pandas.DataFrame:
+    """A part whose flags stay flags, whichever of its clips could be read."""
+    table = pandas.DataFrame(rows)
+    audited = table.get("audited", pandas.Series(None, index=table.index, dtype=object))
+    return table.assign(audited=audited.astype("boolean"))
 
 
 def _columns(cascade: Cascade) -> list[str]:

@@ -143,7 +143,7 @@ def watch(table: pandas.DataFrame, policy: Policy, task: TaskSpec) -> Watched:
             if alarm is not None:
                 alarm = int(np.flatnonzero(first)[alarm - 1]) + 1
     failed = table.get("audit_failed", pandas.Series(False, index=table.index)).eq(True)
-    judged = table[~deferred & table["audited"].eq(True).to_numpy() & ~failed.to_numpy()]
+    judged = table[~deferred & table["audited"].eq(True).to_numpy(bool) & ~failed.to_numpy()]
     wrong = judged["prediction"] != judged["heavy_prediction"]
     said = "the heavy model answers otherwise"
     if task.kind == "binary":

@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from pyarrow import parquet
 
 from coefvq import predict
 from coefvq.cascade.calibrators import no_calibration
@@ -147,8 +148,15 @@ def folder(cascade_clips, tmp_path):
     return folder
 
 
-def test_a_clip_that_cannot_be_read_gets_a_row_with_the_reason(halved, folder, score, tmp_path):
+@pytest.mark.parametrize("part", [1, 256])
+def test_a_clip_that_cannot_be_read_gets_a_row_with_the_reason(
+    halved, folder, score, tmp_path, monkeypatch, part
+):
+    monkeypatch.setattr(predict_cascade, "PART", part)  # some parts have no readable clip
     table = score(halved, folder, batch_size=3).set_index("id")
+    assert table["audited"].dtype == "boolean" and table["audited"].isna().sum() == 2
+    schema = parquet.read_schema(tmp_path / "s.parquet")
+    assert str(schema.field("audited").type) == "bool"
     assert list(table.index) == ["0.mp4", "1.mp4", "half.mp4", "words.mp4"]
     for name in ("half.mp4", "words.mp4"):
         assert name in table.loc[name, "problem"]
@@ -266,7 +274,10 @@ def test_from_the_command_line(halved, folder, tmp_path, monkeypatch, capsys):
     assert lines == watched.lines() and watched.clips == 2
     assert json.loads((tmp_path / "scores.audit.json").read_text())["clips"] == 2
     call(f"model={halved}", f"clips={folder}", "out=c.parquet")
-    assert capsys.readouterr().out.startswith("4 clips in c.parquet")
+    unaudited = watch_folder(halved, pandas.read_parquet("c.parquet")).share_lines()
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines == unaudited and "of 2 clips" in lines[0] and "drift" in lines[0]
+    assert last.startswith("4 clips in c.parquet")
     assert not (tmp_path / "c.audit.json").exists()
     light = json.loads((halved / "models.json").read_text())["light"]
     with pytest.raises(SystemExit):
