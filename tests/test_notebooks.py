@@ -75,7 +75,7 @@ def check_operating_point(found):
     kept = {name: row["kept of the heavy model's finds"] for name, row in found["rules"].items()}
     assert kept["recall 90 %, promised"] > kept["recall 90 %, on average"] > kept["budget 10 %"]
     assert kept["recall 90 %, promised"] > 0.9
-    assert "needs at least 149 calibration positives" in found["refusal"]
+    assert "needs at least 297 labelled positives" in found["refusal"]
     # Three standard errors of 1 000 draws above what is promised.
     assert found["below"]["promised"] < 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
     assert 0.3 < found["below"]["on average"] < 0.6
@@ -120,7 +120,7 @@ def test_the_operating_point_of_any_two_models(tmp_path):
     kept = {name: row["kept of the heavy model's finds"] for name, row in found["rules"].items()}
     assert kept["recall 90 %, promised"] >= kept["recall 90 %, on average"] > kept["budget 10 %"]
     assert found["below"]["promised"] < 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
-    assert "needs at least 149 calibration positives" in found["refusal"] and found["same"]
+    assert "needs at least 297 labelled positives" in found["refusal"] and found["same"]
 
     table.rename(columns={"label": "truth"}).to_csv(tmp_path / "own.csv", index=False)
     with pytest.raises(AssertionError, match="has no column label; rename yours"):
