@@ -38,7 +38,7 @@ def rate_drift(
     """Test one window of traffic, taken as independent clips.
 
     A threshold that is chosen on n clips defers another share of the traffic than of these: with
-    500 of them and a budget of 10 % between 7.5 and 12.7 % in 19 of 20 fits. With `calibration` the
+    500 of them and a budget of 10 % between 7.6 and 12.9 % in 19 of 20 fits. With `calibration` the
     window and those clips are compared as two samples (Fisher's exact test), so that this is no
     drift. It is exact for a threshold that is a quantile or fixed, and nearly so for one that was
     chosen otherwise or behind a calibrator fitted on the same clips.

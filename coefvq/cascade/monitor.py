@@ -58,7 +58,7 @@ def miss_rate(
     effective number of clips (see `coefvq.cascade.effective`): with no miss among n it still ends
     near z²/n, not at 0. It is an approximation. In simulations of 95 % intervals with chances that
     differ up to thirtyfold it covers in 94 to 99 of 100, with uploads that repeat by Zipf's law
-    (exponents 0.8 to 1.5) in 95 to 97, at an exponent of 2, where the interval is wide, in 91.
+    (exponents 0.8 to 1.5) in 93 to 97, at an exponent of 2, where the interval is wide, in 91.
 
     A file that is uploaded again is in the audit again, with the same answers. It says nothing new:
     with `contents` it is one clip that weighs as much as all its uploads.
