@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from coefvq import config, launch
@@ -24,27 +24,37 @@ Say = Callable[..., None]
 SPLITS = ("val", "test")
 
 
-def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
+def fit_cascade(
+    cfg: DictConfig, say: Say = print, given: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Score clips with saved models and fit the cascade between them.
 
     Args:
         cfg: a config of `conf/fit_cascade.yaml`; `light` may be a list, for `gate=disagreement`.
         say: prints what is being done.
+        given: words that the config was composed from; without one about data, those of the
+            light model's run are taken. None: the config's data are meant.
 
     Returns:
         See `fit_and_save`.
 
     Raises:
-        ValueError: wrong words, models of different tasks, or data of another one; a cascade that
-            is there.
+        ValueError: wrong words, models of different tasks, data of another one, or clips that a
+            model was trained on; a cascade that is there.
     """
     import torch
 
     from coefvq import engine
     from coefvq.evaluation.collect import collect
+    from coefvq.fit_data import check_unseen, choose_data, data_for, say_splits
     from coefvq.serving.cascade_folder import is_cascade
     from coefvq.serving.light_models import light_folders
-    from coefvq.serving.served_model import load_served, pick_device, read_interface
+    from coefvq.serving.served_model import (
+        load_served,
+        pick_device,
+        read_interface,
+        reads_alike,
+    )
 
     if missing := [name for name in ("light", "heavy") if OmegaConf.is_missing(cfg, name)]:
         raise ValueError(f"{missing[0]} is not given; give {missing[0]}=, the folder of a model")
@@ -67,17 +77,21 @@ def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
                 f"{known[0].task.kind} {list(known[0].task.classes)}; give models of one task"
             )
     answers: dict[str, dict[str, list[Any]]] = {w: {"light": [], "heavy": []} for w in SPLITS}
+    cfg = choose_data(cfg, lights[0], known[0].task, given, say)
     data = None
     for (who, folder), its in zip(folders, known, strict=True):
-        if data is None or data.inputs != its.inputs or data.tokenizer is not None:
-            say(f"{who:<8} {folder}: reading clips")
-            data = _data_for(cfg, folder, its)
+        say(f"{who:<8} {folder}: reading clips")
+        if data is None or not reads_alike(data, its):
+            data = data_for(cfg, folder, its)
         if (its.task.kind, its.task.classes) != (data.task.kind, data.task.classes):
             raise ValueError(
                 f"{who}={folder} answers {its.task.kind} {list(its.task.classes)}, but the data "
                 f"are {data.task.kind} {list(data.task.classes)}; give data of the model's own task"
             )
-        check_labels(words, data.whole_split("val").clips)
+        if not answers["val"]["light"]:
+            say_splits(data, say)
+            check_unseen(folders, data, cfg.seen_clips, say)
+            check_labels(words, data.whole_split("val").clips)
         module = load_served(folder).to(device).module
         answers["val"][who].append(collect(module, data.val_dataloader(), device=device))
         answers["test"][who].append(collect(module, data.test_dataloader(), device=device))
@@ -93,26 +107,6 @@ def fit_cascade(cfg: DictConfig, say: Say = print) -> dict[str, Any]:
     return figures
 
 
-def _data_for(cfg: DictConfig, folder: Path, model: Any) -> Any:
-    """The data of the config, read as the model reads a clip."""
-    from coefvq.prepare import prepared_data
-
-    cfg = cfg.copy()
-    for key, value in dataclasses.asdict(model.inputs).items():
-        name = "text" if key == "text_fields" else key
-        if name in cfg.data:
-            cfg.data[name] = list(value) if isinstance(value, tuple) else value
-    data = prepared_data(cfg, folder)
-    if data.inputs != model.inputs:
-        ours, its = dataclasses.asdict(data.inputs), dataclasses.asdict(model.inputs)
-        differ = [f"{k} {its[k]!r} (data: {ours[k]!r})" for k in its if its[k] != ours[k]]
-        raise ValueError(
-            f"{folder} reads clips with {', '.join(differ)}, which these data do not offer; "
-            "use data=manifest"
-        )
-    return data
-
-
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="fit_cascade")
 def _main(cfg: DictConfig) -> None:
     with launch.one_sentence():
@@ -121,7 +115,8 @@ def _main(cfg: DictConfig) -> None:
         from coefvq.evaluation.cascade_page import cascade_table
 
         console = Console(stderr=True, highlight=False)
-        figures = fit_cascade(cfg, lambda text: console.print(text, soft_wrap=True))
+        given = HydraConfig.get().overrides.task
+        figures = fit_cascade(cfg, lambda text: console.print(text, soft_wrap=True), given)
         Console().print(cascade_table(figures))
 
 

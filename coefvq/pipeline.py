@@ -19,6 +19,7 @@ from rich.console import Console
 
 from coefvq import config, engine, loggers
 from coefvq.clip_features import clip_features, use_clip_features
+from coefvq.data.seen_clips import remember_training
 from coefvq.distiller import Distiller
 from coefvq.evaluation.cascade_page import cascade_table
 from coefvq.evaluation.collect import Predictions
@@ -119,7 +120,7 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
                 with clip_features(cfg, data, first):
                     report["test"]["first_stage"] = score_alone(data, first.to(device), device)
         if student is not None:
-            export_student(student, data, folder, report)
+            export_student(student, data, folder, report, cfg.start)
         if student is not None and teacher is not None and cfg.cascade.gate is not None:
             with watch("cascade"):
                 try:
@@ -201,9 +202,16 @@ def fill_widths(cfg: DictConfig, data: Any, student: Any, teacher: TeacherSupply
 
 
 def export_student(
-    student: torch.nn.Module, data: Any, folder: RunFolder, report: dict[str, Any]
+    student: torch.nn.Module,
+    data: Any,
+    folder: RunFolder,
+    report: dict[str, Any],
+    start: str | None = None,
 ) -> None:
-    """Write all that serving needs: weights, config, tokenizer, reading, task, threshold."""
+    """Write all that serving needs: weights, config, tokenizer, reading, task, threshold.
+
+    And which clips it was trained on, those of the folder that it may have started from included.
+    """
     student.cpu().save_pretrained(
         folder.student,
         tokenizer=data.tokenizer,
@@ -216,6 +224,9 @@ def export_student(
         },
         overwrite=True,
     )
+    only = data.train_on == "labelled"
+    started = None if start == "labels" else start
+    remember_training(folder.student, data, labelled=only, started_from=started)
 
 
 def add_cascade(

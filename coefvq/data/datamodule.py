@@ -53,6 +53,7 @@ class ClipDataModule(lightning.LightningDataModule):
         on_bad_clip: `"error"`: an unreadable clip ends the run; `"skip"`: it is left out, counted
             and listed.
         log1p: more privileged features to put through log(1 + x) than the manifest names.
+        evaluation_only: for models that are trained already: the training split may be empty.
         seed: order of training and random frame policies.
 
     Raises:
@@ -76,6 +77,7 @@ class ClipDataModule(lightning.LightningDataModule):
         cache_dir: str | Path | None = None,
         on_bad_clip: Literal["error", "skip"] = "error",
         log1p: Sequence[str] = (),
+        evaluation_only: bool = False,
         seed: int = 1,
     ) -> None:
         super().__init__()
@@ -92,7 +94,7 @@ class ClipDataModule(lightning.LightningDataModule):
         self.tokenizer_name, self.max_vocab_size = tokenizer, vocab_size
         self.cache_frames, self.cache_dir = cache_frames, cache_dir
         self.on_bad_clip = on_bad_clip
-        self.log1p = tuple(log1p)
+        self.log1p, self.evaluation_only = tuple(log1p), evaluation_only
         self.seed = seed
         self._manifest: Manifest | None = None
         self._datasets: dict[str, ClipDataset] = {}
@@ -252,7 +254,7 @@ class ClipDataModule(lightning.LightningDataModule):
         policies["labelled"] = policies["train"]
         self._reader = ClipReader(self.inputs, self.tokenizer)
         for name, clips in usable.items():
-            if not clips:
+            if not clips and not (self.evaluation_only and name in ("train", "labelled")):
                 raise ValueError(
                     f"no {name} clip is left ({len(bad)} unreadable clips were skipped); add "
                     "clips, or set data.on_bad_clip=error to see what is wrong with them"

@@ -6,12 +6,14 @@ that a user does not repair a manifest one error at a time.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from coefvq.data.columns import check_columns, expand_columns, matching
+from coefvq.data.evaluation_rows import evaluation_rows, keys_of
 from coefvq.data.labels import derive_classes, unseen_classes
 from coefvq.data.manifest import Manifest, ManifestError, Problem, identified
 from coefvq.data.rows import (
@@ -62,6 +64,7 @@ class ManifestSource:
         test_fraction: likewise for the test split.
         allow_outside_root: accept paths that lead out of `root`.
         check_files: report files that do not exist as problems of the manifest.
+        evaluation_only: for trained models, see `evaluation_rows`; `left_out` counts other rows.
         seed: for the assignment by hash.
         cache_dir: see `coefvq.data.home.cache_home`.
     """
@@ -89,6 +92,7 @@ class ManifestSource:
         test_fraction: float = 0.2,
         allow_outside_root: bool = False,
         check_files: bool = True,
+        evaluation_only: bool = False,
         seed: int = 1,
         cache_dir: str | Path | None = None,
     ) -> None:
@@ -98,7 +102,8 @@ class ManifestSource:
         self.files = {"train": train, "val": val, "test": test}
         self.root = None if root is None else Path(root).expanduser().absolute()
         self.id, self.path, self.group = id, path, group
-        self.text, self.privileged, self.log1p = _many(text), _many(privileged), _many(log1p)
+        hidden = ((), ()) if evaluation_only else (_many(privileged), _many(log1p))
+        self.text, (self.privileged, self.log1p) = _many(text), hidden
         self.label = label if isinstance(label, str) else tuple(label)
         self.task, self.split = task, split
         self.label_range = checked_range(task, label_range, label_std)
@@ -107,6 +112,7 @@ class ManifestSource:
         self.fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
         self.allow_outside_root, self.check_files = allow_outside_root, check_files
         self.seed, self.cache_dir = seed, cache_dir
+        self.evaluation_only, self.left_out = evaluation_only, dict[str, int]()
 
     def load(self) -> Manifest:
         """Read and check the manifest.
@@ -140,7 +146,8 @@ class ManifestSource:
         task = self._task(rows, tables)
         clips = self._clips(rows, task, names, log1p, problems)
         file = tables["train"].file
-        problems += [*check_splits(rows, file), *check_privileged(rows, file, names)]
+        problems += check_splits(rows, file, self.evaluation_only)
+        problems += check_privileged(rows, file, names)
         problems += check_files_of_splits(rows, [clip.path for clip in clips])
         problems += check_groups(rows, str(self.group))
         train = [row for row in rows if row.split == "train"]
@@ -192,7 +199,14 @@ class ManifestSource:
     ) -> None:
         open_rows = [row for row in rows if row.split is None]
         if self._by_column(tables):
+            if self.evaluation_only:
+                open_rows = [row for row in open_rows if not blank(row.cells[str(self.split)])]
             take_splits(open_rows, str(self.split), problems, set(tables))
+        if self.evaluation_only:
+            keys = functools.partial(keys_of, group=self._group, path=self.path, root=self.root)
+            found = evaluation_rows(rows, set(tables), keys, self._unlabelled, self.seed)
+            rows[:], self.left_out = found
+        if self.evaluation_only or self._by_column(tables):
             return
         missing = [split for split in ("val", "test") if split not in tables]
         fractions = {f"{s}_fraction": self.fractions[f"{s}_fraction"] for s in missing}

@@ -212,10 +212,10 @@ def take_number(row: Row, column: str, problems: list[Problem], *, log1p: bool) 
     return number
 
 
-def check_splits(rows: Sequence[Row], file: Path) -> Iterator[Problem]:
-    """Yield a problem for each split without clips."""
+def check_splits(rows: Sequence[Row], file: Path, trained: bool = False) -> Iterator[Problem]:
+    """Yield a problem for each split without clips; `trained` models need none to train on."""
     present = {row.split for row in rows}
-    for split in SPLITS:
+    for split in SPLITS[1:] if trained else SPLITS:
         if split not in present:
             yield Problem(
                 file,

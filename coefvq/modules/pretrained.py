@@ -18,6 +18,7 @@ from coefvq import __version__
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+SEEN_CLIPS = "seen_clips.npy"  # coefvq.data.seen_clips writes it beside the weights
 
 
 class Tokenizer(Protocol):
@@ -97,7 +98,7 @@ class PretrainedMixin:
         except TypeError as error:
             raise ValueError(f"metadata must be plain values for JSON: {error}") from None
         folder.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES:  # of the model that is replaced
+        for name in (*TOKENIZER_FILES, SEEN_CLIPS):  # of the model that is replaced
             (folder / name).unlink(missing_ok=True)
         if tokenizer is not None:
             tokenizer.save_pretrained(str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -22,6 +23,7 @@ from coefvq import engine
 from coefvq.clip_features import clip_features
 from coefvq.data.home import cache_home
 from coefvq.data.privileged import PrivilegedNormalizer
+from coefvq.data.seen_clips import SEEN_CLIPS, remember_training
 from coefvq.distiller import Distiller, public, whole
 from coefvq.files import write_json
 from coefvq.losses import SubLabelLoss, SupervisedLoss
@@ -129,6 +131,9 @@ def _find_or_train(
 ) -> TrainedTeacher:
     done, model_folder = folder / "teacher.json", folder / "model"
     if done.exists():
+        if rank() == 0 and not (model_folder / SEEN_CLIPS).exists():  # an older version's
+            with contextlib.suppress(OSError):
+                remember_training(model_folder, data, labelled=True, exclude=exclude)
         module = get_class(cfg.teacher.model["_target_"]).from_pretrained(model_folder)
         return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, 0.0, True)
     start = time.perf_counter()
@@ -151,6 +156,7 @@ def _find_or_train(
             },
             overwrite=True,  # what is there is the rest of a save that was killed
         )
+        remember_training(model_folder, data, labelled=True, exclude=exclude)
         write_json(done, {"fingerprint": fingerprint, "seconds": seconds, "settings": settings})
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # nobody goes on from there
     return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, seconds, False)

@@ -9,7 +9,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from coefvq.modules.pretrained import PretrainedMixin, check_weights, load_metadata, read_config
+from coefvq.data import seen_clips
+from coefvq.modules.pretrained import (
+    SEEN_CLIPS,
+    PretrainedMixin,
+    check_weights,
+    load_metadata,
+    read_config,
+)
 
 
 class Line(PretrainedMixin, nn.Module):
@@ -56,7 +63,9 @@ def test_a_model_is_replaced_only_when_told(tmp_path):
         Line(4).save_pretrained(tmp_path)
     assert Line.from_pretrained(tmp_path).map.in_features == 3
     assert (tmp_path / "tokenizer.json").exists()
+    (tmp_path / SEEN_CLIPS).write_bytes(b"the old model's clips")
     Line(4).save_pretrained(tmp_path, overwrite=True)
+    assert not (tmp_path / SEEN_CLIPS).exists() and SEEN_CLIPS == seen_clips.SEEN_CLIPS
     assert Line.from_pretrained(tmp_path).map.in_features == 4
     assert not (tmp_path / "tokenizer.json").exists(), "the tokenizer was the old model's"
 

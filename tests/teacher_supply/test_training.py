@@ -10,6 +10,7 @@ import torch
 from omegaconf import open_dict
 
 from coefvq import engine
+from coefvq.data.seen_clips import SEEN_CLIPS, count_seen, read_seen
 from coefvq.prepare import prepared_data, tokenizer_of
 from coefvq.teacher_supply.training import get_teacher, teacher_objective, teacher_settings
 from coefvq.teachers.rescaled import RescaledTeacher
@@ -153,6 +154,23 @@ def test_training_clips_are_the_labelled_ones(prepared, monkeypatch):
     get_teacher(cfg, data)
     labelled = {clip.id for clip in data.splits["train"] if clip.label is not None}
     assert seen == labelled and len(labelled) == 24
+
+
+def test_a_teacher_remembers_the_clips_that_it_was_shown(prepared):
+    cfg, data = prepared("seed=17")
+    labelled = [clip for clip in data.splits["train"] if clip.label is not None]
+    first = get_teacher(cfg, data)
+    known = read_seen(first.folder)
+    assert count_seen(labelled, known) == len(known) == 24
+    # One of an older version is told, on the same data, and is the same teacher.
+    (first.folder / SEEN_CLIPS).unlink()
+    again = get_teacher(cfg, data)
+    assert again.reused and again.fingerprint == first.fingerprint
+    assert (read_seen(first.folder) == known).all()
+    # A fold's teacher was not shown its fold.
+    hidden = labelled[:6]
+    fold = get_teacher(cfg, data, {clip.id for clip in hidden})
+    assert count_seen(hidden, read_seen(fold.folder)) == 0 and len(read_seen(fold.folder)) == 18
 
 
 def given(prepared, word="seed=16"):
