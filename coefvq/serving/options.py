@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ def read_options(words: Sequence[str], defaults: Mapping[str, Any]) -> dict[str,
     return found
 
 
+def check_installed(extra: str, *modules: str) -> None:
+    """Refuse to start without the packages of an extra.
+
+    Args:
+        extra: of this library, that installs them.
+        modules: that are imported next.
+
+    Raises:
+        ValueError: naming those that are not there, and what installs them.
+    """
+    if missing := [name for name in modules if find_spec(name) is None]:
+        there = "is" if len(missing) == 1 else "are"
+        raise ValueError(
+            f'{", ".join(missing)} {there} not installed; run pip install -e ".[{extra}]" in the '
+            f'checkout, or pip install "coefvq[{extra}]"'
+        )
+
+
 def log_folder(options: Mapping[str, Any]) -> Path | None:
     """Where a server writes its answers down; None where it doesn't (`log=none`).
 
@@ -41,4 +60,4 @@ def log_folder(options: Mapping[str, Any]) -> Path | None:
     return None if options["log"] == "none" else Path(options["log"])
 
 
-__all__ = ["log_folder", "read_options"]
+__all__ = ["check_installed", "log_folder", "read_options"]

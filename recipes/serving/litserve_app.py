@@ -19,14 +19,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
+from coefvq.launch import one_sentence
+from coefvq.serving.options import check_installed, log_folder, read_options
+
+with one_sentence():  # before the imports that would fail with a traceback
+    check_installed("litserve", "litserve", "httpx", "python_multipart")
+
 import httpx
 import litserve
 import python_multipart  # noqa: F401  (forms are read with it)
 from fastapi import Depends, Header, HTTPException, Request
 from fastapi.responses import JSONResponse
 
-from coefvq.launch import one_sentence
-from coefvq.serving.options import log_folder, read_options
 from coefvq.serving.sides import HeavySide, LightSide, Look
 from coefvq.serving.uploads import Limits, Refused, Upload, receive
 

@@ -19,6 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from coefvq.launch import one_sentence
+from coefvq.serving.options import check_installed, log_folder, read_options
+
+with one_sentence():  # before the imports that would fail with a traceback
+    check_installed("ray", "ray", "fastapi", "python_multipart")
+
 import python_multipart  # noqa: F401  (forms are read with it)
 import ray
 from fastapi import FastAPI, HTTPException, Request
@@ -26,8 +32,6 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from coefvq.launch import one_sentence
-from coefvq.serving.options import log_folder, read_options
 from coefvq.serving.sides import HeavySide, LightSide, Look
 from coefvq.serving.uploads import Limits, Refused, receive
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from coefvq.serving.options import log_folder, read_options
+from coefvq.serving.options import check_installed, log_folder, read_options
 
 DEFAULTS = {"cascade": "", "port": 8000, "seconds": 1.5}
 
@@ -32,3 +32,10 @@ def test_what_cannot_be_read_is_said(words, sentence):
 def test_answers_are_written_down_only_where_a_folder_is_given():
     assert log_folder({"log": "none"}) is None
     assert log_folder({"log": "answers"}) == Path("answers")
+
+
+def test_packages_that_are_not_there_are_named_with_their_extra():
+    check_installed("ray", "json", "pathlib")
+    sentence = r'^no_such_thing is not installed; run pip install -e "\.\[ray\]" in the checkout'
+    with pytest.raises(ValueError, match=sentence):
+        check_installed("ray", "json", "no_such_thing")
