@@ -75,7 +75,9 @@ def check_operating_point(found):
     kept = {name: row["kept of the heavy model's finds"] for name, row in found["rules"].items()}
     assert kept["recall 90 %, promised"] > kept["recall 90 %, on average"] > kept["budget 10 %"]
     assert kept["recall 90 %, promised"] > 0.9
+    # As many as the text says.
     assert "needs at least 297 labelled positives" in found["refusal"]
+    assert found["bring"]["0.98"] == 297 and found["holds"] is True
     # Three standard errors of 1 000 draws above what is promised.
     assert found["below"]["promised"] < 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
     assert 0.3 < found["below"]["on average"] < 0.6
@@ -113,18 +115,60 @@ def test_the_operating_point_of_any_two_models(tmp_path):
     table = pandas.DataFrame(own | {"light": 1 / (1 + np.exp(-light))})
     table.to_csv(tmp_path / "own.csv", index=False)
     path = ROOT / "notebooks" / "choosing_an_operating_point.ipynb"
-    found = run(path, "findings", "FILE = None", f"FILE = {str(tmp_path / 'own.csv')!r}")
+    own = "FILE = None", f"FILE = {str(tmp_path / 'own.csv')!r}"
+    found = run(path, "findings", *own)
     recall = {kind: row["recall at 80 % precision"] for kind, row in found["calibration"].items()}
     assert recall["affine"] > recall["none"]
     assert [row["budget"] for row in found["curve"]][::7] == [0.0, 1.0]
     kept = {name: row["kept of the heavy model's finds"] for name, row in found["rules"].items()}
     assert kept["recall 90 %, promised"] >= kept["recall 90 %, on average"] > kept["budget 10 %"]
     assert found["below"]["promised"] < 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
-    assert "needs at least 297 labelled positives" in found["refusal"] and found["same"]
+    assert found["holds"] and found["same"]
+    refused = "needs at least 297 labelled positives"
+    assert refused in found["refusal"]
 
     table.rename(columns={"label": "truth"}).to_csv(tmp_path / "own.csv", index=False)
     with pytest.raises(AssertionError, match="has no column label; rename yours"):
-        run(path, "findings", "FILE = None", f"FILE = {str(tmp_path / 'own.csv')!r}")
+        run(path, "findings", *own)
+
+
+def first_cells(path, number, name):
+    """Run a notebook's first code cells on a file; their variables."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"][:number]
+    space = {"__name__": "__main__"}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            source = "".join(cell["source"])
+            exec(source.replace("FILE = None", f"FILE = {str(name)!r}"), space)
+    return space
+
+
+def test_scores_that_are_missing_are_named_and_change_no_others_meaning(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    own = {name: draw.random(400) for name in ("light", "heavy")}
+    table = pandas.DataFrame(own | {"label": np.arange(400) % 2})
+    path, file = ROOT / "notebooks" / "choosing_an_operating_point.ipynb", tmp_path / "own.csv"
+    table.to_csv(file, index=False)
+    whole = first_cells(path, 4, file)["shuffled"].sort_index()
+    assert "left out" not in capsys.readouterr().out
+    table.loc[4, "light"], table.loc[9, "heavy"], table.loc[20, "label"] = np.nan, np.inf, np.nan
+    table.to_csv(file, index=False)
+    rest = first_cells(path, 4, file)["shuffled"].sort_index()
+    said = capsys.readouterr().out
+    assert "3 of 400 rows are left out" in said and "5, 10, 21 (counted from 1" in said
+    # Probabilities are still taken for probabilities: the other rows are what they were.
+    pandas.testing.assert_frame_equal(rest, whole.drop([4, 9, 20]), check_dtype=False)
+    with pytest.raises(ValueError, match=r"FILE = '.*none.csv' is not there .*; correct the name"):
+        first_cells(path, 4, tmp_path / "none.csv")
+
+
+def test_what_holds_for_the_simulation_alone_is_said_of_it():
+    path = ROOT / "notebooks" / "choosing_an_operating_point.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown").split()
+    text = " ".join(text)
+    assert "In the simulation the promise holds" in text
+    assert "by a hair" not in text and "at least 149" not in text
 
 
 @pytest.mark.slow
