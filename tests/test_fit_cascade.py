@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import sys
 
@@ -48,6 +49,10 @@ def test_a_run_fits_its_cascade_and_reports_it(finished_cascade):
         "policy.json", "models.json", "cascade.json", "cascade.md", "deferral.png",
         "calibrators.md", "calibrators.csv",
     }  # fmt: skip
+    # The page links what lies there.
+    links = re.findall(r"\]\((\S+)\)", (finished_cascade / "report.md").read_text())
+    assert {"cascade/cascade.md", "cascade/calibrators.md", "cascade/deferral.png"} < set(links)
+    assert all((finished_cascade / link).is_file() for link in links)
     kinds = [row["calibrator"] for row in report["cascade"]["calibrators"]]
     assert kinds == ["none", "temperature", "affine", "isotonic"]
     # The light model of the cascade is the student of the report, the heavy one its teacher.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from coefvq.evaluation.cascade_lines import cascade_lines
@@ -35,10 +37,11 @@ def page(report: Mapping[str, Any]) -> str:
     parts += _test(test, report)
     parts += _pairs(report)
     if report.get("cascade"):
-        parts += ["## Cascade", *cascade_lines(report["cascade"])]
+        parts += ["## Cascade", *cascade_lines(report["cascade"]), *_about_cascade(report)]
     if report.get("notes"):
         parts += ["## Notes", "\n".join(f"- {note}" for note in report["notes"])]
-    parts += _pictures(report.get("plots") or [])
+    drawn = [f"{folder}/deferral.png"] if (folder := _cascade_folder(report)) else []
+    parts += _pictures([*(report.get("plots") or []), *drawn])
     data = dict(report.get("data") or {})
     skipped = report.get("skipped_clips") or data.pop("skipped_clips", None) or []
     if data:
@@ -59,6 +62,33 @@ def page(report: Mapping[str, Any]) -> str:
     if report.get("versions"):
         parts += ["## Versions", table(("package", "version"), report["versions"].items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _about_cascade(report: Mapping[str, Any]) -> list[str]:
+    """Which threshold stands behind which table, and where the cascade's own pages are."""
+    parts = []
+    if report.get("task_kind", "binary") == "binary":
+        parts.append(
+            "One model has several F1 and accuracies here, as each table cuts elsewhere, always "
+            "where validation clips say: under Test every model at its own best F1, in the "
+            "cascade's first table all three at the policy's decision threshold, in the second "
+            "each row at a threshold for that budget (the last two aim at `cascade.precision` "
+            "where it is given)."
+        )
+    if folder := _cascade_folder(report):
+        parts.append(
+            f"This part by itself: [cascade.md]({folder}/cascade.md); calibrators compared: "
+            f"[calibrators.md]({folder}/calibrators.md)."
+        )
+    return parts
+
+
+def _cascade_folder(report: Mapping[str, Any]) -> str | None:
+    """Where the cascade lies, seen from the page."""
+    paths = report.get("paths") or {}
+    if not report.get("cascade") or not paths.get("cascade") or not paths.get("report"):
+        return None
+    return Path(os.path.relpath(paths["cascade"], Path(paths["report"]).parent)).as_posix()
 
 
 _HEADS = {"first_stage": "student, first stage"}

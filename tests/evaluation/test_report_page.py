@@ -127,3 +127,21 @@ def test_numbers_stand_beside_those_of_whoever_has_not_looked():
     often = {"task_kind": "binary", "test": {"teacher": {"prevalence": 0.9}}}
     assert by_chance(often).endswith("accuracy 0.9000 (always the commoner answer)")
     assert by_chance(often | {"task_kind": "multilabel"}) == by_chance({}) == ""
+
+
+def test_a_cascade_says_which_thresholds_it_uses_and_links_its_pages(cascade_numbers):
+    report = {
+        "cascade": cascade_numbers, "task_kind": "binary", "plots": ["plots/losses.png"],
+        "paths": {"report": "/run/report.md", "cascade": "/run/cascade"},
+    }  # fmt: skip
+    text = page(report)
+    assert text.count("each table cuts elsewhere") == 1
+    for link in (
+        "[cascade.md](cascade/cascade.md)", "[calibrators.md](cascade/calibrators.md)",
+        "![losses.png](plots/losses.png)", "![deferral.png](cascade/deferral.png)",
+    ):  # fmt: skip
+        assert text.count(link) == 1, link
+    assert text.index("## Pictures") < text.index("![deferral.png]")
+    text = page(report | {"task_kind": "multiclass", "paths": None, "plots": []})
+    assert "cuts elsewhere" not in text and "deferral.png" not in text and "](" not in text
+    assert "deferral.png" not in page(report | {"cascade": None})
