@@ -277,7 +277,9 @@ def test_from_the_command_line(model, folder, tmp_path, monkeypatch, capsys):
     finally:
         HydraConfig.instance().cfg = None
         GlobalHydra.instance().clear()
-    rule, count = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    rule, count = printed.out.splitlines()
+    assert "give a manifest with the columns id, path, title" in printed.err
     assert rule.startswith("prediction: degraded from a probability of ")
     assert count == "5 clips in scores.parquet, 2 of them unreadable"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clips", "scores.parquet"]

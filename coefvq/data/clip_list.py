@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from coefvq.data.manifest import ManifestError, Problem
 from coefvq.data.rows import Row, blank, take_id, take_path
 from coefvq.data.tables import read_table
 from coefvq.types import Clip
+
+_log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
 
@@ -22,7 +25,7 @@ def list_clips(
         source: a folder: every video file below it, sorted, its id the relative path, no text. Or
             a `.csv`, `.jsonl` or `.parquet` file with the columns `id` and `path`.
         root: where a manifest's relative paths start; None: the manifest's own folder.
-        text: text columns to read; one that the manifest lacks is the empty text.
+        text: text columns to read; one that is not there is the empty text, and the log says so.
 
     Raises:
         ValueError: the source does not exist, or holds no clip.
@@ -39,6 +42,7 @@ def list_clips(
                 f"clips={source} holds no video file ({', '.join(VIDEO_SUFFIXES)}); give a folder "
                 "of clips or a manifest"
             )
+        _say_missing(source, text, "a folder, whose clips have no texts")
         return [Clip(id=p.relative_to(path).as_posix(), path=p.absolute()) for p in files]
     table = read_table(path)
     if missing := [name for name in ("id", "path") if name not in table.columns]:
@@ -46,6 +50,7 @@ def list_clips(
             f"manifest {source} has no column {', '.join(missing)}; its columns are "
             f"{', '.join(table.columns)}"
         )
+    _say_missing(source, [t for t in text if t not in table.columns], "a manifest without them")
     names = ["id", "path", *(name for name in text if name in table.columns)]
     problems: list[Problem] = []
     seen: dict[str, Row] = {}
@@ -67,6 +72,16 @@ def list_clips(
     if not clips:
         raise ValueError(f"manifest {source} has no row; give one with clips")
     return clips
+
+
+def _say_missing(source: str | Path, fields: Sequence[str], what: str) -> None:
+    """A model that reads texts answers otherwise without them, and nothing else would show it."""
+    if fields:
+        _log.warning(
+            "the model reads %s, and clips=%s is %s, so it is given empty texts; for the texts "
+            "give a manifest with the columns id, path, %s",
+            ", ".join(fields), source, what, ", ".join(fields),
+        )  # fmt: skip
 
 
 __all__ = ["VIDEO_SUFFIXES", "list_clips"]
