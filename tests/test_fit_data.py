@@ -11,6 +11,7 @@ from coefvq import config
 from coefvq.cascade.policy import Policy
 from coefvq.data.seen_clips import SEEN_CLIPS, read_seen
 from coefvq.fit_cascade import fit_cascade
+from coefvq.fit_data import choose_data
 from coefvq.serving.served_model import model_fingerprint
 
 
@@ -76,12 +77,13 @@ def test_a_data_word_takes_the_config_s_own(fit):
     assert "clips    8 fit the cascade, 10 judge it" in fit.said
 
 
-def test_a_folder_outside_a_run_has_no_data_of_its_own(finished_cascade, fit, tmp_path):
-    shutil.copytree(finished_cascade / "student", tmp_path / "alone")
-    (tmp_path / "config.yaml").unlink(missing_ok=True)
-    with pytest.raises(ValueError, match="was trained on"):  # the embedded data's default splits
-        fit(light=tmp_path / "alone")
-    assert fit.said[0] == "data     shortform_data, task degraded"
+def test_a_folder_outside_a_run_has_no_data_of_its_own(fit, tmp_path):
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+        cfg = hydra.compose("fit_cascade", overrides=["light=a", "heavy=b"])
+    found = choose_data(cfg, tmp_path / "alone", None, [], fit.said.append)
+    assert found == cfg  # the embedded data's default splits
+    assert fit.said == ["data     shortform_data, task degraded"]
 
 
 def test_clips_of_the_training_are_refused_and_counted(fit):
