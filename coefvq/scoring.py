@@ -55,8 +55,11 @@ def score(
         curves[name], held[name] = test, val
         if name == "student" and cfg.at_precision is not None:
             report |= _operating_point(val, cfg.at_precision)
-        if name == "student" and data.task.label_range is not None:
-            report |= _score_calibration(val, data.task)
+        if name == "student" and data.task.kind == "regression":
+            found = _score_calibration(val, data.task)
+            if "notes" in found:
+                found["notes"] = [*report.get("notes", []), *found["notes"]]
+            report |= found
     if hasattr(data, "sub_labels"):
         report["pairs"] = {name: _pair_metrics(data, found) for name, found in curves.items()}
         report["compute"] = _compute(cfg, data, teacher, student, device)
@@ -106,6 +109,13 @@ def _operating_point(val: Predictions, precision: float) -> dict[str, Any]:
 
 def _score_calibration(val: Predictions, task: TaskSpec) -> dict[str, Any]:
     """How scores are shown; or a note that says why they get no unit."""
+    if task.label_range is None:
+        note = (
+            "the student's scores get no unit, interval or word, because the data state no range "
+            "of scores; give the lowest and the highest possible one, for instance "
+            "data.label_range=[0,100]"
+        )
+        return {"notes": [note]}
     logits, labels = checked(val.logits, val.labels, task, val.label_mask)
     try:
         found = calibrate_scores(logits.numpy(), labels.numpy(), task.label_range)

@@ -5,11 +5,14 @@ import shutil
 
 import av
 import numpy as np
+import pandas
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from coefvq import pipeline, predict
+from coefvq.compare import Job, compose
+from coefvq.data.vqa_manifests import make_manifest, training_words
 from coefvq.evaluate import evaluate
 from coefvq.scoring import vqa_lines
 
@@ -145,3 +148,50 @@ def test_the_commands(run, clips, capsys, tmp_path, monkeypatch):
     assert "5 clips in" in said and any(word in said for word in ("bad", "poor", "fair", "good"))
     assert predict.listed(f"compare={one},{other}") == f'compare=["{one}","{other}"]'
     assert json.loads(predict.listed("compare=a,b").partition("=")[2]) == ["a", "b"]
+
+
+OWN = ("data.val_fraction=0.3", "data.test_fraction=0.3", "data.num_frames=2",
+       "data.batch_size=8", "trainer.max_steps=2", "++teacher.training.max_steps=2",
+       "teacher.preflight=false")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own_clips(home, run, tmp_path_factory):
+    """Clips of one's own with scores of KoNViD's kind; the words that read them."""
+    folder, names = tmp_path_factory.mktemp("own"), []
+    for clip in sorted((home / "shortform").rglob("*.mp4"))[:60]:
+        names.append(clip.stem)
+        shutil.copy(clip, folder)
+    labels, out = folder / "labels.csv", folder / "manifest.csv"
+    scores = [1 + (7 * i % 60) / 15 for i in range(60)]
+    pandas.DataFrame({"flickr_id": names, "MOS": scores}).to_csv(labels, index=False)
+    table = make_manifest("konvid", labels, folder, out)
+    words = training_words("konvid", out, folder, table).split()
+    table.assign(sharpness=range(60)).to_csv(out, index=False)
+    return words
+
+
+@pytest.mark.parametrize("recipe", ["blind_quality", "lmm_vqa", "lmm_vqa_kd", "pfd_quality"])
+def test_recipes_run_on_clips_of_ones_own(recipe, own_clips, tmp_path):
+    """With the words that `vqa_manifests` prints; privileged columns have to be named."""
+    told = ["data.privileged=[sharpness]"] if recipe == "pfd_quality" else []
+    words = [f"+recipe={recipe}", *own_clips, *told, *OWN]
+    report = pipeline.run(compose(Job("x", None, 1, tuple(words), tmp_path / "run")), show=False)
+    who = "teacher" if recipe == "lmm_vqa" else "student"
+    assert report["test"][who]["n"] >= 10
+    assert (report["test"].keys() == {"student", "teacher", "agreement"}) == (
+        recipe in ("lmm_vqa_kd", "pfd_quality")
+    )
+
+
+def test_what_a_manifest_leaves_out_is_said_in_a_sentence(own_clips, tmp_path):
+    def go(recipe, *words):
+        words = (f"+recipe={recipe}", *words, *OWN)
+        pipeline.run(compose(Job("x", None, 1, words, tmp_path / "run")), show=False)
+
+    with pytest.raises(ValueError, match="name privileged columns in the data"):
+        go("pfd_quality", *own_clips)
+    without = [word for word in own_clips if "label_range" not in word]
+    for recipe in ("lmm_vqa", "lmm_vqa_kd"):
+        with pytest.raises(ValueError, match=r"data\.label_range=\[0,100\]"):
+            go(recipe, *without)

@@ -122,9 +122,9 @@ def test_scores_of_a_known_range_get_a_unit_or_a_note_that_says_why_not():
     assert "score_calibration" not in few
     plain = TaskSpec("mos", "regression")
     free, _, _ = score(CFG, Data(plain, rising(20), rising(5)), None, Student(), CPU)
-    assert set(free) == {"test", "validation", "threshold"} and free["threshold"] == {
-        "student": None
-    }
+    assert set(free) == {"test", "validation", "threshold", "notes"}
+    assert free["threshold"] == {"student": None}
+    assert "state no range" in free["notes"][0] and "data.label_range=[0,100]" in free["notes"][0]
 
 
 class PairStudent(nn.Module):
