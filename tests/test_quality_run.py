@@ -43,6 +43,10 @@ def test_the_report_has_the_fields_numbers_and_the_unit(run):
     assert {"srcc", "plcc", "krcc", "rmse", "logistic_fit", "level_accuracy"} <= found.keys()
     stored = report["score_calibration"]
     assert stored["label_range"] == [1.0, 5.0] and stored["clips"] == 24
+    assert report["calibrated_scores"]["n"] == found["n"] == 16
+    assert any("ten simulated opinions" in note for note in report["notes"])
+    text = (run[0] / "report.md").read_text()
+    assert "### Scores with a unit" in text and "privileged" not in text
 
 
 def test_predict_gives_scores_with_intervals_and_words(run, clips, tmp_path):
