@@ -4,6 +4,7 @@ import json
 import shutil
 
 import av
+import hydra
 import numpy as np
 import pandas
 import pytest
@@ -53,7 +54,7 @@ def test_predict_gives_scores_with_intervals_and_words(run, clips, tmp_path):
     model = run[0] / "student"
     table = predict.predict(model, clips, out=tmp_path / "a.parquet", batch_size=2)
     assert list(table.columns) == [
-        "id", "path", "score", "low", "high", "level", "label_score", "problem",
+        "id", "path", "score", "unit", "low", "high", "level", "label_score", "remarks", "problem",
     ]  # fmt: skip
     assert ((table["low"] <= table["score"]) & (table["score"] <= table["high"])).all()
     assert table[["low", "high"]].stack().between(0, 100).all()
@@ -87,6 +88,10 @@ def test_clips_of_any_shape_get_a_score_and_others_a_reason(run, clips, tmp_path
     assert table.loc[~bad, "score"].between(0, 100).all() and (~bad).sum() == 5
     assert (table.loc[~bad, "problem"] == "").all() and table.loc[bad, "score"].isna().all()
     assert table.loc[bad, "problem"].str.contains("cannot be read").all()
+    remarks = dict(zip(table["id"], table["remarks"], strict=True))
+    assert remarks["still.mp4"] == "a single frame"
+    assert remarks["tiny.mp4"] == "4×4 pixels, enlarged to 126"
+    assert remarks["wide.mp4"] == "640×34 pixels, enlarged to 126"
 
 
 def test_the_protocol_of_the_field(run):
@@ -126,7 +131,8 @@ def test_a_student_whose_scores_have_no_unit_gives_them_as_they_are(run, clips, 
     content["metadata"]["score_calibration"] = None
     path.write_text(json.dumps(content))
     table = predict.predict(tmp_path / "student", clips, out=tmp_path / "s.parquet")
-    assert list(table.columns) == ["id", "path", "score", "problem"]
+    assert list(table.columns) == ["id", "path", "score", "unit", "remarks", "problem"]
+    assert set(table["unit"]) == {"1–5"}
 
 
 def test_the_commands(run, clips, capsys, tmp_path, monkeypatch):
@@ -147,11 +153,51 @@ def test_the_commands(run, clips, capsys, tmp_path, monkeypatch):
     assert "is the better one" in say(compare=[str(one), str(other)])
     # What is read as SDR and is more than that is said, once, beside the scores.
     monkeypatch.setattr("coefvq.data.colour.colour_of", {str(one): "PQ, 10 bits"}.get)
+    (clips / "words.mp4").write_text("no video")
     said = say(clips=str(clips), out=str(tmp_path / "x.parquet"))
+    (clips / "words.mp4").unlink()
+    assert "clip        score 0–100, 90% interval, word" in said
+    assert (
+        "words.mp4 cannot be read: " in said
+        and "6 clips in" in said
+        and "1 of them unreadable" in said
+    )
     assert said.count("1 of 5 clips are HDR, of wide colours") == 1
-    assert "5 clips in" in said and any(word in said for word in ("bad", "poor", "fair", "good"))
+    said = say(clips=str(one), out=str(tmp_path / "one.parquet"))
+    assert "1 clips in" in said and "unlike" not in said
+    assert any(word in said for word in ("bad", "poor", "fair", "good"))
     assert predict.listed(f"compare={one},{other}") == f'compare=["{one}","{other}"]'
     assert json.loads(predict.listed("compare=a,b").partition("=")[2]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("word", "files"),
+    [
+        ("compare=a.mp4,b c.mp4", ["a.mp4", "b c.mp4"]),
+        ("compare=[a.mp4,b(1).mp4]", ["a.mp4", "b(1).mp4"]),
+        ("compare=['a,1.mp4','b.mp4']", ["a,1.mp4", "b.mp4"]),
+        ('compare=["a,1.mp4",b.mp4]', ["a,1.mp4", "b.mp4"]),
+    ],
+)
+def test_two_files_reach_hydra_as_a_list(word, files):
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(predict.config.folder("conf")), version_base="1.3"):
+        cfg = hydra.compose("predict", overrides=["model=x", predict.listed(word)])
+    assert list(cfg.compare) == files
+
+
+def test_clips_unlike_others_are_counted_on_the_screen(capsys):
+    table = pandas.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "problem": ["", "", "gone"],
+            "remarks": ["a single frame", "", None],
+        }
+    )
+    predict._say_remarks(table)
+    assert capsys.readouterr().err.startswith("1 of 2 clips are unlike what models are trained on")
+    predict._say_remarks(table.drop(columns="remarks"))
+    assert capsys.readouterr().err == ""
 
 
 OWN = ("data.val_fraction=0.3", "data.test_fraction=0.3", "data.num_frames=2",
