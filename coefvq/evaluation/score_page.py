@@ -27,9 +27,12 @@ def score_lines(report: Mapping[str, Any]) -> list[str]:
         return [PROTOCOL]
     low, high = made["label_range"]
     points = 100 / (high - low)
+    percent = (low, high) == (0, 100)  # labels that have the unit already
     width, coverage = made["half_width"], made["coverage"]
 
     def both(value: float, sign: str = "") -> str:
+        if percent:
+            return f"{value:{sign}.4g}"
         return f"{value:{sign}.4g} ({points * value:{sign}.3g} of 100)"
 
     rows = [
@@ -41,8 +44,9 @@ def score_lines(report: Mapping[str, Any]) -> list[str]:
         ("words as `predict` prints them: share in the label's fifth", f"{found['words']:.4f}"),
     ]
     what = (
-        f"`predict` maps the student's scores to labels from {low:g} to {high:g}, and these to 0 "
-        f"to 100, by a curve that was fitted on {made['clips']} validation clips."
+        f"`predict` maps the student's scores to labels from {low:g} to {high:g}"
+        f"{'' if percent else ', and these to 0 to 100'}, by a curve that was fitted on "
+        f"{made['clips']} validation clips."
     )
     return [PROTOCOL, "### Scores with a unit", what, table(("measure", "student"), rows)]
 

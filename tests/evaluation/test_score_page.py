@@ -26,6 +26,13 @@ def test_the_calibration_is_shown_in_both_units():
         assert text.count(part) == 1, part
 
 
+def test_labels_from_0_to_100_are_given_once():
+    made = MADE | {"label_range": [0.0, 100.0], "half_width": 26.5}
+    text = page(REPORT | {"score_calibration": made})
+    assert "| half of the 90% interval | 26.5 |" in text and "of 100)" not in text
+    assert "labels from 0 to 100, by a curve" in text
+
+
 def test_the_protocol_of_the_field_is_said():
     (said,) = score_lines({"test": {"teacher": {"srcc": 0.8}}})
     assert "fitted on these very test clips" in said and "RMSE is in the unit of the labels" in said
