@@ -153,6 +153,35 @@ def why_no_teacher(run: str | Path) -> str | None:
     )
 
 
+def refuse_other_words(out: Path, asked: dict[str, Any]) -> None:
+    """Refuse to write over an evaluation of other words, before anything is computed.
+
+    Args:
+        out: the file; one that does not exist, or that does not say its words, passes.
+        asked: this evaluation's words.
+
+    Raises:
+        ValueError: naming a word that differs.
+    """
+    stored = _read(out).get("asked") if out.exists() else None
+    for name in {} if stored is None else {**stored, **asked}:
+        if stored.get(name) != asked.get(name):
+            raise ValueError(
+                f"{out} exists and holds {name}={stored.get(name)}, and {name}={asked.get(name)} "
+                "is asked for; give another name with out="
+            )
+
+
+def _read(out: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(out.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"out={out} exists and is no evaluation; give another name with out=")
+    return found
+
+
 def _has_a_model(teacher: DictConfig) -> bool:
     return teacher.kind == "model" and teacher.folds is None
 
@@ -185,10 +214,14 @@ def _main(cfg: DictConfig) -> None:
 
         overrides = [str(word) for word in cfg.overrides]
         words = {"split": cfg.split, "protocol": cfg.protocol, "splits": cfg.splits}
-        result = evaluate(cfg.run, overrides=overrides, **words)
         name = f"evaluation-{cfg.split}" + ("" if cfg.protocol == "report" else f"-{cfg.protocol}")
         out = Path(cfg.out or Path(cfg.run) / f"{name}.json")
-        if out.exists() and json.loads(out.read_text(encoding="utf-8")) != plain(result):
+        asked = {**words, "overrides": overrides}
+        if cfg.protocol != "vqa":
+            del asked["splits"]
+        refuse_other_words(out, asked)
+        result = evaluate(cfg.run, overrides=overrides, **words) | {"asked": asked}
+        if out.exists() and _read(out) | {"asked": plain(asked)} != plain(result):
             raise ValueError(f"{out} exists and holds other numbers; give another name with out=")
         write_json(out, plain(result))
         Console().print(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -220,8 +220,18 @@ class Objective(nn.Module):
             )
 
 
+@dataclass(frozen=True)
 class _Anything:
-    """Stands for an output or a batch that has whatever a term may select."""
+    """Stands for an output or a batch that has whatever a term may select.
+
+    Its fields are those that `InPoints` replaces, and that it is of clips, not of pairs.
+    """
+
+    logits: Tensor = field(default_factory=lambda: torch.zeros(1))
+    score_std: Tensor = field(default_factory=lambda: torch.zeros(1))
+    labels: Tensor = field(default_factory=lambda: torch.zeros(1))
+    label_std: Tensor = field(default_factory=lambda: torch.zeros(1))
+    query: None = None
 
     def __getattr__(self, name: str) -> Tensor:
         return torch.zeros(1)

@@ -268,6 +268,7 @@ def _finish(
             *remarks(report),
         ],
         "data": description,
+        "reads_privileged": cfg.teacher.get("inputs") != "public",
         "skipped_clips": description.pop("skipped"),
         "data_fingerprint": data.fingerprint,
         "test_fingerprint": next((c.clips_fingerprint for c in curves.values()), None),

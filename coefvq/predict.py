@@ -22,6 +22,7 @@ from coefvq.serving.prediction_parts import PART, Parts, check_out, unreadable
 from coefvq.serving.score_columns import (
     calibration_of,
     decision_line,
+    problem_lines,
     score_columns,
     shown_lines,
 )
@@ -48,8 +49,8 @@ def predict(
     Args:
         model: a folder written by a run (`runs/…/student`), or of a teacher that reads only what
             exists when a clip is served.
-        clips: a folder (every video file below it; they have no text), or a manifest with the
-            columns id, path and the model's text fields.
+        clips: a video file, a folder (every video file below it; they have no text), or a
+            manifest with the columns id, path and the model's text fields.
         out: a Parquet file. Parts are kept in `<out>.parts` until all clips are done, so a killed
             call goes on where it was.
         root: where a manifest's paths start; default: the manifest's folder.
@@ -60,7 +61,8 @@ def predict(
             stops at it.
 
     Returns:
-        Columns id, path, the scores (see `score_columns`), and `problem` (empty where all is well).
+        Columns id, path, the scores (see `score_columns`), of a regression `remarks` (see
+        `coefvq.data.reading_remarks`), and `problem`; both are empty where all is well.
 
     Raises:
         ValueError: if there is nothing to score, `out` exists, or a clip cannot be read.
@@ -95,7 +97,8 @@ def predict(
     task = served.task
     width = (0,) if task.num_outputs == 1 else (0, task.num_outputs)
     names = score_columns(torch.zeros(width), task, served.threshold, calibration)
-    return parts.finish(["id", "path", *names, "problem"])
+    said = ["remarks"] if task.kind == "regression" else []
+    return parts.finish(["id", "path", *names, *said, "problem"])
 
 
 def _score(
@@ -106,6 +109,7 @@ def _score(
 ) -> Iterator[dict[str, Any]]:
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import collate
+    from coefvq.data.reading_remarks import reading_remarks
 
     reader, samples, problems = served.reader(), [], {}
     for clip in clips:
@@ -117,6 +121,11 @@ def _score(
     if samples:
         logits = served.logits(collate(samples))
         columns = score_columns(logits, served.task, served.threshold, calibration)
+    if served.task.kind == "regression":
+        paths = {clip.id: clip.path for clip in clips}
+        columns["remarks"] = [
+            reading_remarks(paths[s.id], served.inputs, int(s.frame_mask.sum())) for s in samples
+        ]
     place = {sample.id: i for i, sample in enumerate(samples)}
     for clip in clips:
         values = {k: v[place[clip.id]] for k, v in columns.items()} if clip.id in place else {}
@@ -154,6 +163,17 @@ def _say_colours(paths: Iterable[str | Path]) -> None:
         print(note, file=sys.stderr)
 
 
+def _say_remarks(table: pandas.DataFrame) -> None:
+    from coefvq.data.reading_remarks import remarks_note
+
+    good = table[table["problem"] == ""]
+    if "remarks" not in good:
+        return
+    words = good["remarks"].fillna("").tolist()
+    if note := remarks_note(dict(zip(good["id"], words, strict=True)), len(good)):
+        print(note, file=sys.stderr)
+
+
 def _watch_lines(cfg: DictConfig, table: pandas.DataFrame) -> list[str]:
     """What the answers say of a cascade; with an audit the same as JSON beside the table."""
     from coefvq.serving.watch import watch_folder
@@ -170,12 +190,20 @@ def _watch_lines(cfg: DictConfig, table: pandas.DataFrame) -> list[str]:
 def listed(word: str) -> str:
     """Turn `compare=a.mp4,b.mp4` into a list, which Hydra would take for a sweep.
 
-    >>> listed("compare=a.mp4,b c.mp4"), listed("batch_size=2")
-    ('compare=["a.mp4","b c.mp4"]', 'batch_size=2')
+    A list with quotes is Hydra's own, and may have names with commas.
+
+    >>> listed("compare=a.mp4,b c.mp4"), listed("compare=[a.mp4,b(1).mp4]"), listed("batch_size=2")
+    ('compare=["a.mp4","b c.mp4"]', 'compare=["a.mp4","b(1).mp4"]', 'batch_size=2')
+    >>> listed("compare=['a,b.mp4',c.mp4]")
+    "compare=['a,b.mp4',c.mp4]"
     """
     name, _, value = word.partition("=")
-    if name != "compare" or value.startswith("[") or value == "null":
+    if name != "compare" or value == "null":
         return word
+    if value.startswith("[") and value.endswith("]"):
+        if {"'", '"'} & set(value):
+            return word
+        value = value[1:-1]
     files = ",".join('"' + part.replace('"', '\\"') + '"' for part in value.split(","))
     return f"compare=[{files}]"
 
@@ -201,8 +229,8 @@ def _main(cfg: DictConfig) -> None:
         audit, audit_seed = words.pop("audit"), words.pop("audit_seed")
         if cfg.clips is None:
             raise ValueError(
-                "nothing to score: give clips=, a folder or a manifest, or for a pairwise student "
-                "query= and candidate="
+                "nothing to score: give clips=, a folder, a video file or a manifest, or for a "
+                "pairwise student query= and candidate="
             )
         from coefvq.modules.pretrained import load_metadata
         from coefvq.serving.cascade_folder import is_cascade
@@ -214,10 +242,16 @@ def _main(cfg: DictConfig) -> None:
             print("\ncoefvq: stopped; the same command goes on where it was", file=sys.stderr)
             raise SystemExit(130) from None
         cascade = is_cascade(cfg.model)
-        for line in [*shown_lines(table), *(_watch_lines(cfg, table) if cascade else ())]:
+        metadata = {} if cascade else load_metadata(cfg.model)
+        unit = calibration_of(metadata)
+        shown = shown_lines(table) if unit is None else shown_lines(table, coverage=unit.coverage)
+        for line in [*shown, *(_watch_lines(cfg, table) if cascade else ())]:
             print(line)
-        if not cascade and (line := decision_line(load_metadata(cfg.model))):
+        if metadata and (line := decision_line(metadata)):
             print(line)
+        for line in problem_lines(table):
+            print(line, file=sys.stderr)
+        _say_remarks(table)
         _say_colours(table["path"][table["problem"] == ""])
         bad = int((table["problem"] != "").sum())
         print(f"{len(table)} clips in {out}" + (f", {bad} of them unreadable" if bad else ""))

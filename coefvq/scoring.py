@@ -37,7 +37,8 @@ def score(
     Returns:
         The report's `test`, `validation` and `threshold` parts, for pairs also `pairs` and
         `compute`, for a stated precision `operating_point`, for scores with a range
-        `score_calibration`; and by name the predictions of the test and of the validation clips.
+        `score_calibration` and `calibrated_scores`; and by name the predictions of the test and of
+        the validation clips.
     """
     models: dict[str, Any] = {}
     if teacher is not None:
@@ -55,8 +56,11 @@ def score(
         curves[name], held[name] = test, val
         if name == "student" and cfg.at_precision is not None:
             report |= _operating_point(val, cfg.at_precision)
-        if name == "student" and data.task.label_range is not None:
-            report |= _score_calibration(val, data.task)
+        if name == "student" and data.task.kind == "regression":
+            found = _score_calibration(val, test, data)
+            if "notes" in found:
+                found["notes"] = [*report.get("notes", []), *found["notes"]]
+            report |= found
     if hasattr(data, "sub_labels"):
         report["pairs"] = {name: _pair_metrics(data, found) for name, found in curves.items()}
         report["compute"] = _compute(cfg, data, teacher, student, device)
@@ -104,14 +108,28 @@ def _operating_point(val: Predictions, precision: float) -> dict[str, Any]:
     return {"operating_point": point.to_dict(), "notes": [note]}
 
 
-def _score_calibration(val: Predictions, task: TaskSpec) -> dict[str, Any]:
-    """How scores are shown; or a note that says why they get no unit."""
+def _score_calibration(val: Predictions, test: Predictions, data: Any) -> dict[str, Any]:
+    """How scores are shown, and how that fits test clips; or a note why they get no unit."""
+    task: TaskSpec = data.task
+    if task.label_range is None:
+        note = (
+            "the student's scores get no unit, interval or word, because the data state no range "
+            "of scores; give the lowest and the highest possible one, for instance "
+            "data.label_range=[0,100]"
+        )
+        return {"notes": [note]}
     logits, labels = checked(val.logits, val.labels, task, val.label_mask)
     try:
-        found = calibrate_scores(logits.numpy(), labels.numpy(), task.label_range)
+        made = calibrate_scores(logits.numpy(), labels.numpy(), task.label_range)
     except ValueError as error:
         return {"notes": [f"the student's scores get no unit: {error}"]}
-    return {"score_calibration": found.to_dict()}
+    found: dict[str, Any] = {"score_calibration": made.to_dict()}
+    logits, labels = checked(test.logits, test.labels, task, test.label_mask)
+    if len(labels):
+        found["calibrated_scores"] = made.on(logits.numpy(), labels.numpy())
+    if note := getattr(getattr(data, "source", None), "labels_note", None):
+        found["notes"] = [note]
+    return found
 
 
 def metrics_of(predictions: Predictions, task: TaskSpec, threshold: Any) -> dict[str, float]:

@@ -99,10 +99,24 @@ def test_from_the_command_line(finished_run, tmp_path, monkeypatch, capsys):
     assert "average precision" in capsys.readouterr().out
     call("split=val", "out=mine.json")
     assert "val" in json.loads((tmp_path / "mine.json").read_text())
-    with pytest.raises(SystemExit) as caught:
-        call("out=mine.json")
-    assert caught.value.code == 2
-    assert "mine.json exists and holds other numbers; give another name" in capsys.readouterr().err
+    call("split=val", "out=mine.json")  # the same again
+
+    def refused(*words):
+        with pytest.raises(SystemExit) as caught:
+            call(*words)
+        assert caught.value.code == 2
+        return capsys.readouterr().err
+
+    content = json.loads((tmp_path / "mine.json").read_text())
+    (tmp_path / "mine.json").write_text(json.dumps(content | {"val": {}}))
+    assert "mine.json exists and holds other numbers; give another" in refused(
+        "split=val", "out=mine.json"
+    )
+    monkeypatch.setattr(evaluate, "evaluate", None)  # what follows is refused before it
+    said = refused("out=mine.json")
+    assert "mine.json exists and holds split=val, and split=test is asked for; give an" in said
+    (tmp_path / "mine.json").write_text("[1]")
+    assert "out=mine.json exists and is no evaluation" in refused("out=mine.json")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "run"]
 
 
@@ -134,3 +148,15 @@ def test_a_run_whose_teacher_is_no_model_says_so(finished_run, tmp_path):
         changed = OmegaConf.merge(words, {"teacher": changes})
         OmegaConf.save(changed, folder / "config.yaml")
         assert said in evaluate.why_no_teacher(folder)
+
+
+def test_another_number_of_splits_is_refused_before_it_is_computed(tmp_path):
+    out = tmp_path / "evaluation-test-vqa.json"
+    asked = {"split": "test", "protocol": "vqa", "splits": 10, "overrides": []}
+    evaluate.refuse_other_words(out, asked)
+    out.write_text(json.dumps({"vqa": {}, "asked": asked}))
+    evaluate.refuse_other_words(out, asked)
+    with pytest.raises(ValueError, match="holds splits=10, and splits=20 is asked for; give anoth"):
+        evaluate.refuse_other_words(out, asked | {"splits": 20})
+    out.write_text("{}")  # of an older version: only its numbers can tell
+    evaluate.refuse_other_words(out, asked)

@@ -162,6 +162,24 @@ def test_terms_that_learn_from_a_teacher_are_known_without_one():
         both.check_without_teacher()
 
 
+@pytest.mark.parametrize(
+    ("option", "terms"),
+    [
+        ("score_kd", "the terms score, rank, plcc of"),
+        ("score_cpfd", "the terms cpfd, rank, plcc of"),
+        ("level_kd", "the terms level_kd, rank, plcc of"),
+    ],
+)
+def test_scores_in_points_are_no_way_around_it(option, terms):
+    words = OmegaConf.create({"runtime": {"task": "regression", "label_range": [1, 5]}})
+    words.objective = OmegaConf.load(CONF / f"{option}.yaml")
+    objective = Objective(
+        instantiate(words.objective.terms, _convert_="all"), words.objective.weights
+    )
+    with pytest.raises(ValueError, match=f"^teacher=none, but {terms}"):
+        objective.check_without_teacher()
+
+
 def test_every_option_is_known_here():
     assert sorted(path.stem for path in CONF.glob("*.yaml")) == sorted(OPTIONS + ELSEWHERE)
 

@@ -4,12 +4,16 @@ import json
 import shutil
 
 import av
+import hydra
 import numpy as np
+import pandas
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from coefvq import pipeline, predict
+from coefvq.compare import Job, compose
+from coefvq.data.vqa_manifests import make_manifest, training_words
 from coefvq.evaluate import evaluate
 from coefvq.scoring import vqa_lines
 
@@ -40,13 +44,17 @@ def test_the_report_has_the_fields_numbers_and_the_unit(run):
     assert {"srcc", "plcc", "krcc", "rmse", "logistic_fit", "level_accuracy"} <= found.keys()
     stored = report["score_calibration"]
     assert stored["label_range"] == [1.0, 5.0] and stored["clips"] == 24
+    assert report["calibrated_scores"]["n"] == found["n"] == 16
+    assert any("ten simulated opinions" in note for note in report["notes"])
+    text = (run[0] / "report.md").read_text()
+    assert "### Scores with a unit" in text and "privileged" not in text
 
 
 def test_predict_gives_scores_with_intervals_and_words(run, clips, tmp_path):
     model = run[0] / "student"
     table = predict.predict(model, clips, out=tmp_path / "a.parquet", batch_size=2)
     assert list(table.columns) == [
-        "id", "path", "score", "low", "high", "level", "label_score", "problem",
+        "id", "path", "score", "unit", "low", "high", "level", "label_score", "remarks", "problem",
     ]  # fmt: skip
     assert ((table["low"] <= table["score"]) & (table["score"] <= table["high"])).all()
     assert table[["low", "high"]].stack().between(0, 100).all()
@@ -80,6 +88,10 @@ def test_clips_of_any_shape_get_a_score_and_others_a_reason(run, clips, tmp_path
     assert table.loc[~bad, "score"].between(0, 100).all() and (~bad).sum() == 5
     assert (table.loc[~bad, "problem"] == "").all() and table.loc[bad, "score"].isna().all()
     assert table.loc[bad, "problem"].str.contains("cannot be read").all()
+    remarks = dict(zip(table["id"], table["remarks"], strict=True))
+    assert remarks["still.mp4"] == "a single frame"
+    assert remarks["tiny.mp4"] == "4×4 pixels, enlarged to 126"
+    assert remarks["wide.mp4"] == "640×34 pixels, enlarged to 126"
 
 
 def test_the_protocol_of_the_field(run):
@@ -119,7 +131,8 @@ def test_a_student_whose_scores_have_no_unit_gives_them_as_they_are(run, clips, 
     content["metadata"]["score_calibration"] = None
     path.write_text(json.dumps(content))
     table = predict.predict(tmp_path / "student", clips, out=tmp_path / "s.parquet")
-    assert list(table.columns) == ["id", "path", "score", "problem"]
+    assert list(table.columns) == ["id", "path", "score", "unit", "remarks", "problem"]
+    assert set(table["unit"]) == {"1–5"}
 
 
 def test_the_commands(run, clips, capsys, tmp_path, monkeypatch):
@@ -140,8 +153,95 @@ def test_the_commands(run, clips, capsys, tmp_path, monkeypatch):
     assert "is the better one" in say(compare=[str(one), str(other)])
     # What is read as SDR and is more than that is said, once, beside the scores.
     monkeypatch.setattr("coefvq.data.colour.colour_of", {str(one): "PQ, 10 bits"}.get)
+    (clips / "words.mp4").write_text("no video")
     said = say(clips=str(clips), out=str(tmp_path / "x.parquet"))
+    (clips / "words.mp4").unlink()
+    assert "clip        score 0–100, 90% interval, word" in said
+    assert (
+        "words.mp4 cannot be read: " in said
+        and "6 clips in" in said
+        and "1 of them unreadable" in said
+    )
     assert said.count("1 of 5 clips are HDR, of wide colours") == 1
-    assert "5 clips in" in said and any(word in said for word in ("bad", "poor", "fair", "good"))
+    said = say(clips=str(one), out=str(tmp_path / "one.parquet"))
+    assert "1 clips in" in said and "unlike" not in said
+    assert any(word in said for word in ("bad", "poor", "fair", "good"))
     assert predict.listed(f"compare={one},{other}") == f'compare=["{one}","{other}"]'
     assert json.loads(predict.listed("compare=a,b").partition("=")[2]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("word", "files"),
+    [
+        ("compare=a.mp4,b c.mp4", ["a.mp4", "b c.mp4"]),
+        ("compare=[a.mp4,b(1).mp4]", ["a.mp4", "b(1).mp4"]),
+        ("compare=['a,1.mp4','b.mp4']", ["a,1.mp4", "b.mp4"]),
+        ('compare=["a,1.mp4",b.mp4]', ["a,1.mp4", "b.mp4"]),
+    ],
+)
+def test_two_files_reach_hydra_as_a_list(word, files):
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(predict.config.folder("conf")), version_base="1.3"):
+        cfg = hydra.compose("predict", overrides=["model=x", predict.listed(word)])
+    assert list(cfg.compare) == files
+
+
+def test_clips_unlike_others_are_counted_on_the_screen(capsys):
+    table = pandas.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "problem": ["", "", "gone"],
+            "remarks": ["a single frame", "", None],
+        }
+    )
+    predict._say_remarks(table)
+    assert capsys.readouterr().err.startswith("1 of 2 clips are unlike what models are trained on")
+    predict._say_remarks(table.drop(columns="remarks"))
+    assert capsys.readouterr().err == ""
+
+
+OWN = ("data.val_fraction=0.3", "data.test_fraction=0.3", "data.num_frames=2",
+       "data.batch_size=8", "trainer.max_steps=2", "++teacher.training.max_steps=2",
+       "teacher.preflight=false")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own_clips(home, run, tmp_path_factory):
+    """Clips of one's own with scores of KoNViD's kind; the words that read them."""
+    folder, names = tmp_path_factory.mktemp("own"), []
+    for clip in sorted((home / "shortform").rglob("*.mp4"))[:60]:
+        names.append(clip.stem)
+        shutil.copy(clip, folder)
+    labels, out = folder / "labels.csv", folder / "manifest.csv"
+    scores = [1 + (7 * i % 60) / 15 for i in range(60)]
+    pandas.DataFrame({"flickr_id": names, "MOS": scores}).to_csv(labels, index=False)
+    table = make_manifest("konvid", labels, folder, out)
+    words = training_words("konvid", out, folder, table).split()
+    table.assign(sharpness=range(60)).to_csv(out, index=False)
+    return words
+
+
+@pytest.mark.parametrize("recipe", ["blind_quality", "lmm_vqa", "lmm_vqa_kd", "pfd_quality"])
+def test_recipes_run_on_clips_of_ones_own(recipe, own_clips, tmp_path):
+    """With the words that `vqa_manifests` prints; privileged columns have to be named."""
+    told = ["data.privileged=[sharpness]"] if recipe == "pfd_quality" else []
+    words = [f"+recipe={recipe}", *own_clips, *told, *OWN]
+    report = pipeline.run(compose(Job("x", None, 1, tuple(words), tmp_path / "run")), show=False)
+    who = "teacher" if recipe == "lmm_vqa" else "student"
+    assert report["test"][who]["n"] >= 10
+    assert (report["test"].keys() == {"student", "teacher", "agreement"}) == (
+        recipe in ("lmm_vqa_kd", "pfd_quality")
+    )
+
+
+def test_what_a_manifest_leaves_out_is_said_in_a_sentence(own_clips, tmp_path):
+    def go(recipe, *words):
+        words = (f"+recipe={recipe}", *words, *OWN)
+        pipeline.run(compose(Job("x", None, 1, words, tmp_path / "run")), show=False)
+
+    with pytest.raises(ValueError, match="name privileged columns in the data"):
+        go("pfd_quality", *own_clips)
+    without = [word for word in own_clips if "label_range" not in word]
+    for recipe in ("lmm_vqa", "lmm_vqa_kd"):
+        with pytest.raises(ValueError, match=r"data\.label_range=\[0,100\]"):
+            go(recipe, *without)

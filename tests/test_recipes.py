@@ -5,13 +5,15 @@ import importlib.util
 import inspect
 
 import hydra
+import pandas
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from coefvq import config
+from coefvq.data.vqa_manifests import training_words
 
 RECIPES = config.recipe_names()
 GROUPS = {path.name: sorted(p.stem for p in path.glob("*.yaml"))
@@ -114,6 +116,38 @@ def test_every_row_of_a_table_composes(path):
     for row in table["recipes"]:
         recipe, *own = row.split()
         config.validate(compose(f"+recipe={recipe}", *own))
+
+
+QUALITY = ["blind_quality", "lmm_vqa", "lmm_vqa_kd", "pfd_quality"]
+
+
+@pytest.mark.parametrize("name", QUALITY)
+def test_quality_recipes_go_with_a_manifest(name):
+    """With the words that `vqa_manifests` prints: every key left under data is a manifest's."""
+    table = pandas.DataFrame({"label_std": [1.0]})
+    words = training_words("konvid", "clips.csv", "folder", table).split()
+    cfg = compose(f"+recipe={name}", *words)
+    config.validate(cfg)
+    check(cfg)
+    assert set(cfg.data) == set(compose("data=manifest").data)
+    assert (cfg.data.task, cfg.data.text, cfg.data.student_labels) == ("regression", [], 1.0)
+    assert cfg.data.fit == "fragments" and cfg.data.privileged == []
+    OmegaConf.resolve(cfg.data)
+    instantiate(cfg.data)
+
+
+def test_quality_recipes_keep_their_embedded_data():
+    """What published numbers were measured on."""
+    found = {name: compose(f"+recipe={name}").data for name in QUALITY}
+    of = {name: (d.task, d.labelled, d.unlabelled, d.student_labels, d.privileged, d.text_fields)
+          for name, d in found.items()}  # fmt: skip
+    assert of == {
+        "blind_quality": ("quality", 400, 700, 1.0, "full", []),
+        "lmm_vqa": ("quality", 1100, 0, 1.0, "full", []),
+        "lmm_vqa_kd": ("quality", 1100, 0, 0.2, "full", []),
+        "pfd_quality": ("quality", 1100, 0, 0.2, "encoder", []),
+    }
+    assert compose("+recipe=blind_quality", "data.labelled=1100").data.labelled == 1100
 
 
 def imports_of_ours():

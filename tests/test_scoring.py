@@ -116,15 +116,20 @@ def test_scores_of_a_known_range_get_a_unit_or_a_note_that_says_why_not():
     report, _, _ = score(CFG, Data(MOS, rising(20), rising(5)), None, Student(), CPU)
     unit = report["score_calibration"]
     assert unit["label_range"] == [1.0, 5.0] and unit["clips"] == 20 and "notes" not in report
+    held = report["calibrated_scores"]
+    assert held["n"] == 5 and held["rmse"] < 0.1 and held["coverage"] <= 1.0
+    told = Data(MOS, rising(20), rising(5))
+    told.source = SimpleNamespace(labels_note="what labels mean")
+    assert score(CFG, told, None, Student(), CPU)[0]["notes"] == ["what labels mean"]
     few, _, _ = score(CFG, Data(MOS, rising(19), rising(5)), None, Student(), CPU)
     (note,) = few["notes"]
     assert note.startswith("the student's scores get no unit: 19 labelled validation clips are few")
     assert "score_calibration" not in few
     plain = TaskSpec("mos", "regression")
     free, _, _ = score(CFG, Data(plain, rising(20), rising(5)), None, Student(), CPU)
-    assert set(free) == {"test", "validation", "threshold"} and free["threshold"] == {
-        "student": None
-    }
+    assert set(free) == {"test", "validation", "threshold", "notes"}
+    assert free["threshold"] == {"student": None}
+    assert "state no range" in free["notes"][0] and "data.label_range=[0,100]" in free["notes"][0]
 
 
 class PairStudent(nn.Module):

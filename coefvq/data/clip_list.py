@@ -1,4 +1,4 @@
-"""Clips to be scored: a folder of video files, or a manifest without labels."""
+"""Clips to be scored: a video file, a folder of them, or a manifest without labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def list_clips(
 
     Args:
         source: a folder: every video file below it, sorted, its id the relative path, no text. Or
-            a `.csv`, `.jsonl` or `.parquet` file with the columns `id` and `path`.
+            one video file, its id its name. Or a `.csv`, `.jsonl` or `.parquet` file with the
+            columns `id` and `path`.
         root: where a manifest's relative paths start; None: the manifest's own folder.
         text: text columns to read; one that is not there is the empty text, and the log says so.
 
@@ -34,7 +35,9 @@ def list_clips(
     """
     path = Path(source)
     if not path.exists():
-        raise ValueError(f"clips={source} does not exist; give a folder of clips or a manifest")
+        raise ValueError(
+            f"clips={source} does not exist; give a folder of clips, a video file or a manifest"
+        )
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
         if not files:
@@ -44,6 +47,8 @@ def list_clips(
             )
         _say_missing(source, text, "a folder, whose clips have no texts")
         return [Clip(id=p.relative_to(path).as_posix(), path=p.absolute()) for p in files]
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return [Clip(id=path.name, path=path.absolute())]
     table = read_table(path)
     if missing := [name for name in ("id", "path") if name not in table.columns]:
         raise ValueError(

@@ -37,6 +37,11 @@ def manifest_data(
     Raises:
         ValueError: an option is none of these, or has a value that its owner refuses.
     """
+    if "text_fields" in options:
+        raise ValueError(
+            f"data.text_fields={options['text_fields']} is a word of the embedded clips; name a "
+            "manifest's text columns with data.text=[…]"
+        )
     fields = (text,) if isinstance(text, str) else tuple(text)
     own, spec, loading = share_out(options, ManifestSource, InputSpec, ClipDataModule)
     source = ManifestSource(

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def make_manifest(
     Args:
         set: one of `konvid`, `live_vqc`, `youtube_ugc`, `lsvq`.
         labels: the label file, see above.
-        clips: folder with the clips, at any depth.
+        clips: folder with the clips, at any depth. A name with a folder is the file whose path
+            below `clips` ends with both; one without is the only file of that name.
         out: the manifest, a `.csv`.
         missing: `"error"` where a labelled clip has no file, or `"skip"` it.
         val_fraction: of the training clips, for sets with a test split of their own; the others get
@@ -62,11 +63,13 @@ def make_manifest(
 
     Returns:
         The manifest: `id`, `path` (relative to `clips`), `label`, `label_std` where known, `group`,
-        `split` where the set has one, and what else is carried over.
+        `split` where the set has one, and what else is carried over. Its `attrs["missing"]`
+        names the clips that were skipped.
 
     Raises:
         ValueError: an unknown set, a file that cannot be read or has other columns, a score that is
-            no number or outside the range, a clip twice or without a file.
+            no number or outside the range, a clip twice or without a file, a name that several
+            files have, or a file that two names mean.
     """
     if set not in SETS:
         raise ValueError(f"set={set} is unknown; choose one of {', '.join(SETS)}")
@@ -83,8 +86,7 @@ def make_manifest(
     if twice := rows["id"][rows["id"].duplicated()].tolist():
         raise ValueError(f"{labels} names clip {twice[0]!r} twice; keep one row of it")
     _check_scores(rows, spec, Path(labels))
-    files = _files(folder, spec)
-    found = rows["id"].map(lambda name: files.get(name) or files.get(Path(name).stem))
+    found = _matched(rows["id"].tolist(), _files(folder, spec), folder)
     gone = rows["id"][found.isna()].tolist()
     if len(gone) == len(rows):
         raise ValueError(
@@ -92,14 +94,14 @@ def make_manifest(
             "check the folder"
         )
     if gone and missing == "error":
-        shown = ", ".join(map(repr, gone[:SHOWN]))
         raise ValueError(
             f"{len(gone)} of {len(rows)} clips of {labels} have no file in {clips}, for instance "
-            f"{shown}; complete the folder, or set missing=skip"
+            f"{_some(gone)}; complete the folder, or set missing=skip"
         )
     table = rows[found.notna()].reset_index(drop=True)
     table.insert(1, "path", found.dropna().tolist())
     table["group"] = table["id"]
+    table.attrs["missing"] = gone
     if "split" in table:
         train = table["split"] == "train"
         names = table["id"][train].tolist()
@@ -155,15 +157,48 @@ def _check_scores(rows: pandas.DataFrame, spec: VqaSet, file: Path) -> None:
         )
 
 
-def _files(folder: Path, spec: VqaSet) -> dict[str, str]:
-    """Paths relative to the folder, by relative path without suffix, by stem and by key."""
-    found: dict[str, str] = {}
+def _files(folder: Path, spec: VqaSet) -> dict[str, list[Path]]:
+    """Paths relative to the folder, by stem and by key."""
+    found: dict[str, list[Path]] = {}
     clips = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
     for path in clips:
-        relative = path.relative_to(folder)
-        for name in (relative.with_suffix("").as_posix(), path.stem, spec.key(path.stem)):
-            found.setdefault(name, relative.as_posix())
+        for name in {path.stem, spec.key(path.stem)}:
+            found.setdefault(name, []).append(path.relative_to(folder))
     return found
+
+
+def _matched(names: Sequence[str], files: Mapping[str, list[Path]], folder: Path) -> pandas.Series:
+    """Each name's file; None where there is none.
+
+    Raises:
+        ValueError: several files for a name, or one file for two names.
+    """
+    found: list[str | None] = []
+    owner: dict[str, str] = {}
+    for name in names:
+        *parents, last = name.strip("/").split("/")
+        fits = [
+            path.as_posix()
+            for path in files.get(last, [])
+            if not parents or list(path.parent.parts[-len(parents) :]) == parents
+        ]
+        if len(fits) > 1:
+            raise ValueError(
+                f"{len(fits)} files in {folder} may be clip {name!r}: {_some(fits)}; leave one of "
+                "them there, or give the folder below that holds the set alone"
+            )
+        if fits and (other := owner.setdefault(fits[0], name)) != name:
+            raise ValueError(
+                f"the file {fits[0]} in {folder} may be clip {other!r} as well as {name!r}; leave "
+                "one of the two names in the labels"
+            )
+        found.append(fits[0] if fits else None)
+    return pandas.Series(found, dtype=object)
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = ["…"] if len(names) > SHOWN else []
+    return ", ".join([*map(repr, names[:SHOWN]), *rest])
 
 
 def _plain(column: str) -> str:
@@ -190,6 +225,8 @@ def main(words: Sequence[str]) -> None:
         table = make_manifest(**options)
         print(f"{len(table)} clips in {options['out']}; read them with")
         print("  " + training_words(options["set"], options["out"], options["clips"], table))
+        if gone := table.attrs["missing"]:
+            print(f"{len(gone)} labelled clips have no file and are left out: {_some(gone)}")
     except ValueError as error:
         if os.environ.get("COEFVQ_DEBUG"):
             raise

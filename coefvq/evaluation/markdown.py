@@ -19,7 +19,7 @@ METRIC_LABELS = {
     "plcc_raw": "PLCC without logistic",
     "rmse_raw": "RMSE without logistic (lower is better)",
     "logistic_fit": "logistic fitted (1 yes, 0 no)",
-    "level_accuracy": "accuracy of five levels",
+    "level_accuracy": "accuracy of five levels, raw scores",
 }
 
 

@@ -7,6 +7,7 @@ All three are made from one dict:
     test.first_stage                                the student before it was taught, where kept
     threshold                                       a number, or by model
     data, data_fingerprint, skipped_clips           what it was run on
+    score_calibration, calibrated_scores            the unit of scores, and how well it holds there
     test_fingerprint                                which clips, with which labels, it was scored on
     teacher_name, teacher_fingerprint               who taught
     seconds, peak_memory_mb, versions, paths        what it cost and where everything lies
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from coefvq.evaluation.markdown import shown
 from coefvq.evaluation.report_page import by_chance, page, rows_of, unit_of
+from coefvq.evaluation.score_page import score_line
 from coefvq.files import write_text
 
 if TYPE_CHECKING:
@@ -129,6 +131,8 @@ def terminal_table(report: Mapping[str, Any]) -> RenderableType:
     lines: list[RenderableType] = [table]
     if chance := by_chance(content):
         lines.append(Text(chance))
+    if unit := score_line(content):
+        lines.append(Text(unit))
     agreement = (content.get("test") or {}).get("agreement") or {}
     if agreement.get("equal_decisions") is not None:
         lines.append(

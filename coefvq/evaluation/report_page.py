@@ -9,6 +9,7 @@ from typing import Any
 
 from coefvq.evaluation.cascade_lines import cascade_lines
 from coefvq.evaluation.markdown import METRIC_LABELS, shown, table
+from coefvq.evaluation.score_page import score_lines
 
 AGREEMENT_LABELS = {
     "equal_decisions": "equal decisions (share)",
@@ -42,7 +43,7 @@ def page(report: Mapping[str, Any]) -> str:
         parts += ["## Notes", "\n".join(f"- {note}" for note in report["notes"])]
     drawn = [f"{folder}/deferral.png"] if (folder := _cascade_folder(report)) else []
     parts += _pictures([*(report.get("plots") or []), *drawn])
-    data = dict(report.get("data") or {})
+    data = _data(report)
     skipped = report.get("skipped_clips") or data.pop("skipped_clips", None) or []
     if data:
         parts += ["## Data", *_tree(data)]
@@ -150,16 +151,19 @@ def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
         facts.append(f"{first['n']:.0f} labelled test {unit}")
     if first.get("prevalence") is not None:
         facts.append(f"{first['prevalence']:.1%} positive")
-    threshold = report.get("threshold")
+    threshold, known = report.get("threshold"), len(facts)
     if isinstance(threshold, Mapping):
         given = {k: v for k, v in threshold.items() if v is not None}
         facts += [f"threshold of the {k}: {_threshold(v)}" for k, v in given.items()]
     elif threshold is not None:
         facts.append(f"threshold: {_threshold(threshold)}")
+    chosen = len(facts) > known
     if facts:
-        parts.append("; ".join(facts) + f" (thresholds are chosen on validation {unit}).")
+        why = f" (thresholds are chosen on validation {unit})" if chosen else ""
+        parts.append("; ".join(facts) + f"{why}.")
     if chance := by_chance(report):
         parts.append(f"{chance[0].upper()}{chance[1:]}.")
+    parts += score_lines(report)
     agreement = test.get("agreement") or {}
     if agreement:
         lines = [
@@ -171,6 +175,16 @@ def _test(test: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
     if test.get("gap_closed") is not None:
         parts.append(f"Share of the teacher–student gap closed: {shown(test['gap_closed'])}")
     return parts
+
+
+def _data(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data are, without what they have not and what nobody reads of them."""
+    data = dict(report.get("data") or {})
+    unread = ["privileged"] if report.get("reads_privileged") is False else []
+    for key in ("classes", "vocab_size", "privileged"):
+        if key in unread or not data.get(key, True):
+            data.pop(key, None)
+    return data
 
 
 def _pairs(report: Mapping[str, Any]) -> list[str]:

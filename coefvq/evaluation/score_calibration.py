@@ -84,6 +84,28 @@ class ScoreCalibration:
         wins = float((gap > 0).sum()) + 0.5 * float((gap == 0).sum())
         return (wins + 0.5) / (gap.size + 1)
 
+    def on(self, scores: Array, labels: Array) -> dict[str, float]:
+        """How the calibrated scores of other clips, such as test clips, fit their labels.
+
+        Args:
+            scores: (n,) raw.
+            labels: (n,) in the labels' unit, n at least 1.
+
+        Returns:
+            `rmse` and `mean_difference` (score − label) in the labels' unit; `coverage`, the share
+            of labels inside the interval; `words`, the share of words that are the label's; `n`.
+        """
+        shown = self.label_scale(scores)
+        away = shown - labels
+        same = level_index(shown, self.label_range) == level_index(labels, self.label_range)
+        return {
+            "rmse": float(np.sqrt((away**2).mean())),
+            "mean_difference": float(away.mean()),
+            "coverage": float((np.abs(away) <= self.half_width).mean()),
+            "words": float(same.mean()),
+            "n": float(len(labels)),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` is the way back."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

@@ -83,7 +83,10 @@ def compare_files(
 
     files = [files] if isinstance(files, (str, Path)) else list(files)
     if len(files) != 2:
-        raise ValueError(f"compare= takes two video files, got {len(files)}; write compare=a,b")
+        raise ValueError(
+            f"compare= takes two video files, got {len(files)}; write compare=a.mp4,b.mp4, or for "
+            'names with commas \'compare=["a,1.mp4","b.mp4"]\''
+        )
     if takes_pairs(model):
         raise ValueError(
             f"model={model} judges pairs; give query= and candidate= in place of compare=, which "

@@ -9,8 +9,11 @@ import pandas
 import torch
 from torch import Tensor
 
-from coefvq.evaluation.score_calibration import ScoreCalibration
+from coefvq.evaluation.score_calibration import COVERAGE, ScoreCalibration
 from coefvq.types import TaskSpec
+
+PERCENT = "0–100"
+"""The unit of calibrated scores."""
 
 
 def calibration_of(metadata: dict[str, Any]) -> ScoreCalibration | None:
@@ -34,16 +37,21 @@ def score_columns(
     Returns:
         Binary: `probability` of the second class and `prediction`. Multiclass: `p_<class>` and
         `prediction`. Multilabel: `p_<label>` and `prediction`, the labels joined by `|`.
-        Regression: `score` as the model says it; with a calibration `score`, `low` and `high` from
-        0 to 100, `level` in words, and `label_score`, the same in the unit of the labels.
+        Regression: `score` and its `unit`. With a calibration that is `0–100`, as of `low` and
+        `high`, beside `level` in words, and `label_score`, the same in the unit of the labels;
+        without, the score is as the model says it, in that unit: such as `1–5`, or `label` where
+        no range is known.
     """
     if task.kind == "regression":
         if calibration is None:
-            return {"score": logits.tolist()}
+            ends = task.label_range
+            unit = "label" if ends is None else f"{ends[0]:g}–{ends[1]:g}"
+            return {"score": logits.tolist(), "unit": [unit] * len(logits)}
         raw = logits.double().numpy()
         low, high = calibration.interval(raw)
         return {
             "score": calibration.percent(raw).tolist(),
+            "unit": [PERCENT] * len(raw),
             "low": low.tolist(),
             "high": high.tolist(),
             "level": calibration.words(raw),
@@ -86,17 +94,46 @@ def decision_line(metadata: dict[str, Any]) -> str:
     return f"prediction: labels from these probabilities on, {why}: {shown}"
 
 
-def shown_lines(table: pandas.DataFrame, most: int = 20) -> Iterator[str]:
-    """The first scores with their unit, a line each."""
-    if "level" not in table:
+def shown_lines(
+    table: pandas.DataFrame, most: int = 20, coverage: float = COVERAGE
+) -> Iterator[str]:
+    """What to print of scores: their unit, and the first of them, a line each.
+
+    Args:
+        table: as `coefvq.predict` writes it.
+        most: scores that are printed.
+        coverage: of the interval, as the model's calibration says it.
+    """
+    good = table[table["problem"] == ""]
+    if "unit" not in table or good.empty:
         return
-    good = table[table["problem"] == ""].head(most)
-    width = max(map(len, good["id"]), default=0)
-    for row in good.itertuples():
+    if "level" not in table:
+        unit = good["unit"].iloc[0]
+        what = "the labels' unit" if unit == "label" else f"the labels' unit, {unit}"
+        yield f"scores are in {what}: this model has no calibration to {PERCENT}"
+        return
+    width = max(map(len, good["id"].head(most)))
+    yield f"{'clip':<{width}}  score {PERCENT}, {coverage:.0%} interval, word"
+    for row in good.head(most).itertuples():
         interval = f"{row.low:.0f}–{row.high:.0f}"
         yield f"{row.id:<{width}}  {row.score:5.1f}  ({interval})  {row.level}"
-    if len(table) > most:
-        yield "…"
+    if len(good) > most:
+        yield f"… and {len(good) - most} more"
 
 
-__all__ = ["calibration_of", "decision_line", "score_columns", "shown_lines"]
+def problem_lines(table: pandas.DataFrame, most: int = 5) -> Iterator[str]:
+    """Clips without a score and why, the first of them, a line each."""
+    bad = table[table["problem"] != ""]
+    yield from bad["problem"].head(most)
+    if len(bad) > most:
+        yield f"… and {len(bad) - most} more, see column problem"
+
+
+__all__ = [
+    "PERCENT",
+    "calibration_of",
+    "decision_line",
+    "problem_lines",
+    "score_columns",
+    "shown_lines",
+]

@@ -16,6 +16,7 @@ from coefvq.data.splits import SPLITS
 from coefvq.distiller import Teacher
 from coefvq.evaluation.collect import collect
 from coefvq.runs import rank
+from coefvq.teacher_supply.answers import check_answers
 from coefvq.teacher_supply.calibration import fit_calibration, store_calibration
 from coefvq.teacher_supply.members import member_config, member_words, weighting_word
 from coefvq.teacher_supply.memory_ahead import estimate_ahead
@@ -43,6 +44,7 @@ def open_teacher(cfg: DictConfig, data: Any, say: Say) -> TeacherSupply | None:
     """
     check_teacher_words(cfg)
     check_teacher_task(cfg, data.task)
+    check_answers(cfg, data.task)
     if estimate := estimate_ahead(cfg, data):
         estimate.check_fits()
     supply = _open(cfg, data, say)

@@ -94,7 +94,7 @@ class LMMVQA(ModelFolder, nn.Module):
     def __init__(
         self,
         config: LMMVQAConfig,
-        score_range: Sequence[float | None],
+        score_range: Sequence[float | None] | None,
         num_outputs: int = 1,
         *,
         prompts: str | Path | None = None,
@@ -277,13 +277,14 @@ class LMMVQA(ModelFolder, nn.Module):
         )
 
 
-def _check_range(score_range: Sequence[float | None]) -> tuple[float, float]:
-    low, high = score_range if len(score_range) == 2 else (None, None)
+def _check_range(score_range: Sequence[float | None] | None) -> tuple[float, float]:
+    given = [] if score_range is None else list(score_range)
+    low, high = given if len(given) == 2 else (None, None)
     if low is None or high is None or not low < high:
         raise ValueError(
             "LMM-VQA answers in the range of the scores, given as the lowest and the highest "
-            f"possible one, got {list(score_range)}; state the data's range, for instance "
-            "data.label_range=[0,100]"
+            f"possible one, got {given or None}; state the data's range, for instance "
+            "data.task=regression data.label_range=[0,100]"
         )
     return float(low), float(high)
 

@@ -19,6 +19,12 @@ def test_a_folder_is_every_video_below_it_sorted(tmp_path):
     assert all(clip.text == {} and clip.label is None and not clip.privileged for clip in clips)
 
 
+def test_a_video_file_is_a_clip(tmp_path):
+    files(tmp_path, "a/one.MP4")
+    (clip,) = list_clips(tmp_path / "a" / "one.MP4")
+    assert (clip.id, clip.path, clip.text) == ("one.MP4", tmp_path / "a" / "one.MP4", {})
+
+
 def test_a_manifest_gives_ids_paths_and_the_texts_asked_for(tmp_path):
     (tmp_path / "list.csv").write_text(
         "id,path,title,label,secret\nx,clips/1.mp4,A cat,1,9\ny,clips/2.mp4,,0,8\n"
@@ -52,7 +58,7 @@ def test_all_problems_of_a_manifest_are_listed(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("gone", None, "does not exist; give a folder of clips or a manifest"),
+        ("gone", None, "does not exist; give a folder of clips, a video file or a manifest"),
         ("empty.csv", "id,path\n", "has no row|cannot be read"),
         ("columns.csv", "name,path\nx,1.mp4\n", "has no column id; its columns are name, path"),
     ],

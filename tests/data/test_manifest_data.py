@@ -37,6 +37,7 @@ def test_clips_may_have_no_text():
     ("options", "sentence"),
     [
         ({"frame_sise": 3}, "data options frame_sise are unknown; there are .*frame_size"),
+        ({"text_fields": []}, r"data.text_fields=\[\] is a word of .* with data.text="),
         ({"task": "ranking"}, "data.task=ranking is unknown"),
         ({"sampling": "best"}, "sampling 'best' is unknown"),
         ({"batch_size": 0}, "data.batch_size must be a whole number of at least 1, got 0"),

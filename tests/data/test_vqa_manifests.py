@@ -96,6 +96,42 @@ def test_lsvq_keeps_its_own_test_split(clips, labels, out):
     assert "split" not in make_manifest("lsvq", hd, folder, out, overwrite=True)
 
 
+def test_a_name_with_a_folder_is_the_file_in_that_folder(clips, labels, out):
+    folder = clips("videos/ia-batch1/clip7.mp4", "videos/ia-batch1/clip8.mp4")
+    columns = {"name": ["ia-batch1/clip7", "yfcc-batch2/clip7", "yfcc-batch2/clip8"],
+               "mos": [10.0, 90.0, 50.0]}  # fmt: skip
+    with pytest.raises(ValueError, match=r"2 of 3 clips .* 'yfcc-batch2/clip7', 'yfcc-batch2/cl"):
+        make_manifest("lsvq", labels(columns), folder, out)
+    table = make_manifest("lsvq", labels(columns), folder, out, missing="skip")
+    assert table["path"].tolist() == ["videos/ia-batch1/clip7.mp4"]
+    assert table.attrs["missing"] == ["yfcc-batch2/clip7", "yfcc-batch2/clip8"]
+    both = clips("videos/yfcc-batch2/clip7.mp4", "videos/yfcc-batch2/clip8.mkv")
+    table = make_manifest("lsvq", labels(columns), both, out, overwrite=True)
+    assert table["path"].tolist() == [
+        "videos/ia-batch1/clip7.mp4", "videos/yfcc-batch2/clip7.mp4",
+        "videos/yfcc-batch2/clip8.mkv",
+    ]  # fmt: skip
+    half = clips("batch1/clip9.mp4")  # ends with the letters, not with the folder
+    with pytest.raises(ValueError, match="none of the 1 clips"):
+        make_manifest("lsvq", labels({"name": ["h1/clip9"], "mos": [1.0]}), half, "other.csv")
+
+
+def test_a_bare_name_is_the_only_file_that_has_it(clips, labels, out):
+    folder = clips("a/A001.mp4", "b/A001.mp4", "A002.mp4")
+    columns = {"video_list": ["A002.mp4", "A001.mp4"], "mos": [1.0, 2.0]}
+    for missing in ("error", "skip"):
+        with pytest.raises(ValueError, match=r"2 files .* clip 'A001': 'a/A001.mp4', 'b/A001.mp4'"):
+            make_manifest("live_vqc", labels(columns), folder, out, missing=missing)
+    assert not out.exists()
+
+
+def test_two_rows_never_share_a_file(clips, labels, out):
+    folder = clips("123_original.mp4")
+    columns = {"flickr_id": ["123", "123_original"], "MOS": [1.0, 5.0]}
+    with pytest.raises(ValueError, match=r"123_original.mp4 .* may be clip '123' as well as '123_"):
+        make_manifest("konvid", labels(columns), folder, out, missing="skip")
+
+
 class TestErrors:
     COLUMNS = {"flickr_id": IDS, "mos": [3.1, 1.2]}
 
@@ -142,6 +178,12 @@ def test_the_command(clips, labels, out, capsys):
     main(["set=konvid", f"labels={file}", f"clips={folder}", f"out={out}"])
     said = capsys.readouterr().out
     assert "2 clips in" in said and "data.task=regression data.label_range=[1,5]" in said
+    assert "left out" not in said
+    file = labels({"flickr_id": [*IDS, *map(str, range(6))], "mos": [2.0] * 8})
+    words = [f"labels={file}", f"clips={folder}", f"out={out}", "overwrite=true", "missing=skip"]
+    main(["set=konvid", *words])
+    said = capsys.readouterr().out
+    assert "6 labelled clips have no file and are left out: '0', '1', '2', '3', '4', …" in said
     for words in (["set=konvid"], ["sets=konvid"], ["seed=x"]):
         with pytest.raises(SystemExit):
             main(words)

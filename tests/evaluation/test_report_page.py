@@ -61,6 +61,25 @@ def test_page_says_everything_once():
     assert "checkpoint" not in text
 
 
+def test_what_does_not_apply_is_left_out():
+    data = {
+        "task": "quality",
+        "classes": [],
+        "privileged": 16,
+        "vocab_size": 0,
+        "student_labels": 1,
+    }
+    report = {"task_kind": "regression", "test": {"student": {"srcc": 0.8, "n": 9.0}},
+              "threshold": {"student": None}, "data": data}  # fmt: skip
+    text = page(report | {"reads_privileged": False})
+    assert "9 labelled test clips.\n" in text and "student_labels: 1" in text
+    for absent in ("thresholds", "classes", "vocab_size", "privileged"):
+        assert absent not in text, absent
+    assert "- privileged: 16" in page(report | {"reads_privileged": True})
+    full = page({"data": {"classes": ["a", "b"], "vocab_size": 7, "privileged": 3}})
+    assert "- classes: a, b\n- vocab_size: 7\n- privileged: 3" in full
+
+
 def test_long_lists_of_skipped_clips_are_cut_and_counted():
     text = page({"skipped_clips": [{"id": f"clip{k}"} for k in range(120)]})
     assert "120 could not be read" in text and "and 70 more" in text

@@ -48,6 +48,23 @@ def test_words_stand_beside_the_number(fitted):
     assert fitted.words(np.array([-60.0, 0.0, 60.0])) == ["bad", "fair", "excellent"]
 
 
+def test_other_clips_measure_what_is_shown_of_them(fitted):
+    scores, labels = made(300, seed=9)
+    labels = (labels - 0.3).clip(1, 5)  # people who are stricter than those it was fitted to
+    found = fitted.on(scores, labels)
+    percent, (low, high) = fitted.percent(scores), fitted.interval(scores)
+    truth = 25 * (labels - 1)
+    assert found["n"] == 300
+    assert found["coverage"] == pytest.approx(((low <= truth) & (truth <= high)).mean())
+    assert found["rmse"] == pytest.approx(np.sqrt(((percent - truth) ** 2).mean()) / 25)
+    assert found["mean_difference"] == pytest.approx((percent - truth).mean() / 25)
+    assert 0.15 < found["mean_difference"] < 0.35
+    fifths = ["bad", "poor", "fair", "good", "excellent"]
+    right = [fifths[min(int(t // 20), 4)] == w
+             for t, w in zip(truth, fitted.words(scores), strict=True)]  # fmt: skip
+    assert found["words"] == pytest.approx(np.mean(right))
+
+
 class TestBetter:
     def test_is_as_often_right_as_it_says(self, fitted):
         scores, labels = made(600, seed=5)

@@ -8,6 +8,7 @@ from coefvq.evaluation.score_calibration import ScoreCalibration
 from coefvq.serving.score_columns import (
     calibration_of,
     decision_line,
+    problem_lines,
     score_columns,
     shown_lines,
 )
@@ -53,13 +54,18 @@ def test_columns_of_one_question():
     assert score_columns(torch.tensor([0.1, -0.1]), binary, None)["prediction"] == ["bad", "good"]
 
 
-def test_a_number_without_a_unit_is_given_as_it_is():
-    assert score_columns(torch.tensor([1.5]), SCORE, None) == {"score": [1.5]}
+def test_a_number_without_a_calibration_says_that_it_is_in_the_labels_unit():
+    assert score_columns(torch.tensor([1.5]), SCORE, None) == {"score": [1.5], "unit": ["1–5"]}
+    free = TaskSpec("mos", "regression")
+    assert score_columns(torch.tensor([1.5, 2.5]), free, None) == {
+        "score": [1.5, 2.5], "unit": ["label", "label"],
+    }  # fmt: skip
 
 
 def test_a_number_with_a_unit_has_an_interval_and_a_word():
     columns = score_columns(torch.tensor([2.0, 3.0, 4.9, 7.0]), SCORE, None, CALIBRATION)
-    assert list(columns) == ["score", "low", "high", "level", "label_score"]
+    assert list(columns) == ["score", "unit", "low", "high", "level", "label_score"]
+    assert columns["unit"] == ["0–100"] * 4
     assert columns["score"] == pytest.approx([25.0, 50.0, 97.5, 100.0])
     assert columns["low"] == pytest.approx([12.5, 37.5, 85.0, 87.5])
     assert columns["high"] == pytest.approx([37.5, 62.5, 100.0, 100.0])
@@ -76,31 +82,51 @@ def test_how_scores_are_shown_is_saved_with_a_model():
 
 def table(count, bad=()):
     rows = [
-        {"id": f"clip{n}", "score": 50.0 + n, "low": 40.4, "high": 60.6, "level": "fair",
-         "problem": "no video" if n in bad else ""}
+        {"id": f"clip{n}", "score": 50.0 + n, "unit": "0–100", "low": 40.4, "high": 60.6,
+         "level": "fair", "problem": "no video" if n in bad else ""}
         for n in range(count)
     ]  # fmt: skip
     return pandas.DataFrame(rows)
 
 
 def test_scores_with_a_unit_are_printed_one_a_line():
-    assert list(shown_lines(table(11, bad=[1]), most=20))[:2] == [
+    assert list(shown_lines(table(11, bad=[1]), most=20))[:3] == [
+        "clip    score 0–100, 90% interval, word",
         "clip0    50.0  (40–61)  fair",
         "clip2    52.0  (40–61)  fair",
     ]
     lines = list(shown_lines(table(11, bad=[1])))
-    assert len(lines) == 10 and lines[-1] == "clip10   60.0  (40–61)  fair"
+    assert len(lines) == 11 and lines[-1] == "clip10   60.0  (40–61)  fair"
 
 
 def test_a_long_table_is_cut_and_says_so():
     lines = list(shown_lines(table(5), most=3))
-    assert len(lines) == 4 and lines[-1] == "…"
+    assert len(lines) == 5 and lines[-1] == "… and 2 more"
+    assert "80% interval" in next(iter(shown_lines(table(5), coverage=0.8)))
+    # What cannot be read was no score to leave out.
+    assert list(shown_lines(table(5, bad=[3, 4]), most=3))[-1].startswith("clip2")
     assert list(shown_lines(table(3), most=3))[-1].startswith("clip2")
 
 
-def test_nothing_is_printed_of_scores_without_a_unit_or_of_no_score():
-    assert list(shown_lines(table(3).drop(columns="level"))) == []
+def test_scores_without_a_calibration_are_said_to_be_in_another_unit():
+    plain = table(3).drop(columns="level")
+    (line,) = shown_lines(plain.assign(unit="1–5"))
+    assert line == "scores are in the labels' unit, 1–5: this model has no calibration to 0–100"
+    (line,) = shown_lines(plain.assign(unit="label"))
+    assert line.startswith("scores are in the labels' unit: this model has no")
+
+
+def test_nothing_is_printed_of_classes_or_of_no_score():
+    assert list(shown_lines(table(3).drop(columns=["level", "unit"]))) == []
     assert list(shown_lines(table(2, bad=[0, 1]))) == []
+
+
+def test_clips_without_a_score_are_named_with_the_reason():
+    bad = table(9, bad=range(1, 8)).assign(path="x")
+    lines = list(problem_lines(bad))
+    assert lines == ["no video"] * 5 + ["… and 2 more, see column problem"]
+    assert list(problem_lines(table(3, bad=[0]))) == ["no video"]
+    assert list(problem_lines(table(3))) == []
 
 
 def test_what_decides_is_said():

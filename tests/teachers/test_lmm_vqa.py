@@ -269,7 +269,7 @@ def test_more_wordings_than_a_question_has_are_refused():
 
 
 def test_a_range_is_needed_and_one_output(tmp_path):
-    for unknown in ((None, None), (5.0, 1.0), ()):
+    for unknown in (None, (None, None), (5.0, 1.0), ()):
         with pytest.raises(ValueError, match="state the data's range"):
             LMMVQA(small_config(), unknown)
     with pytest.raises(ValueError, match="the task has 3 outputs; give a task of kind regression"):

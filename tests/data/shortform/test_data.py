@@ -2,6 +2,7 @@ import inspect
 import math
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -282,3 +283,14 @@ def test_quality_has_a_range_opinions_and_no_privileged_twin():
     assert {"distance", "sound_distance"}.isdisjoint(manifest.privileged_names)
     assert load("quality", split_seed=2).fingerprint != manifest.fingerprint
     assert [c.label for c in load("quality").clips] == [c.label for c in manifest.clips]
+
+
+def test_noisy_scores_are_said_to_be_lower_than_gold():
+    noisy, plain = Shortform("quality"), Shortform("quality", label_noise="none")
+    assert "simulated opinions" in noisy.labels_note and "gold" in noisy.labels_note
+    assert plain.labels_note is None and Shortform("degraded").labels_note is None
+    table = pandas.DataFrame({"distance": np.linspace(0, 4, 400)})
+    rng = np.random.default_rng(0)
+    gold = np.array(make_labels(table, "quality", NOISE["none"], rng))
+    opinions = np.array(make_labels(table, "quality", NOISE["normal"], rng))
+    assert (opinions - gold)[gold > 4.5].mean() < -0.3

@@ -1,0 +1,76 @@
+"""Clips that a model reads otherwise than most: of one frame, of few, or enlarged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import av
+
+from coefvq.data.media import UnreadableClip, open_file
+from coefvq.types import InputSpec
+
+ENLARGED = 1.25
+"""From this factor on a picture that is enlarged is worth a word: scaling up blurs."""
+
+SHOWN = 2
+"""Clips that are named."""
+
+
+def reading_remarks(path: str | Path, inputs: InputSpec, frames: int) -> str:
+    """Say what a score of this clip has to be read with.
+
+    Args:
+        path: a local file, which has been read.
+        inputs: how.
+        frames: different frames that were found in it, of the `inputs.num_frames` asked for.
+
+    Returns:
+        For instance `"a single frame; 32×16 pixels, enlarged to 126"`; empty where all is as usual.
+    """
+    said = []
+    if frames == 1 < inputs.num_frames:
+        said.append("a single frame")
+    elif 2 * frames <= inputs.num_frames:
+        said.append(f"{frames} frames where {inputs.num_frames} are read")
+    if size := _size(path):
+        side = max(size) if inputs.fit == "letterbox" else min(size)
+        if side * ENLARGED < inputs.frame_size:
+            said.append(f"{size[0]}×{size[1]} pixels, enlarged to {inputs.frame_size}")
+    return "; ".join(said)
+
+
+def remarks_note(found: Mapping[str, str], total: int) -> str | None:
+    """One sentence about such clips; None without any.
+
+    Args:
+        found: what `reading_remarks` says, by the name of the clip; empty ones don't count.
+        total: clips that were looked at.
+
+    >>> remarks_note({"a.mp4": "a single frame", "b.mp4": ""}, 2)
+    '1 of 2 clips are unlike what models are trained on (a.mp4: a single frame): see column remarks'
+    """
+    found = {name: words for name, words in found.items() if words}
+    if not found:
+        return None
+    shown = "; ".join(f"{name}: {words}" for name, words in list(found.items())[:SHOWN])
+    return (
+        f"{len(found)} of {total} clips are unlike what models are trained on "
+        f"({shown}{'; …' if len(found) > SHOWN else ''}): see column remarks"
+    )
+
+
+def _size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height as stored; None where the header does not say them."""
+    try:
+        with open_file(path) as container:
+            stream = next(iter(container.streams.video), None)
+            context = None if stream is None else stream.codec_context
+            if context is None or not context.width or not context.height:
+                return None
+            return context.width, context.height
+    except (av.FFmpegError, UnreadableClip, OSError, ValueError):
+        return None
+
+
+__all__ = ["ENLARGED", "SHOWN", "reading_remarks", "remarks_note"]
