@@ -82,7 +82,7 @@ def predict(
     check_out(out, overwrite)
     served = load_served(model).to(torch.device(pick_device(device)))
     calibration = calibration_of(load_metadata(model))
-    found = list_clips(clips, root=root, text=served.inputs.text_fields)
+    found = list_clips(clips, root=root, text=served.inputs.text_fields, for_model=True)
     parts = Parts(out, served.fingerprint, found, overwrite=overwrite)
     todo = [clip for clip in found if clip.id not in parts.done]
     chunks = [todo[i : i + PART] for i in range(0, len(todo), PART)]

@@ -17,7 +17,11 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpe
 
 
 def list_clips(
-    source: str | Path, *, root: str | Path | None = None, text: Sequence[str] = ()
+    source: str | Path,
+    *,
+    root: str | Path | None = None,
+    text: Sequence[str] = (),
+    for_model: bool = False,
 ) -> list[Clip]:
     """List the clips of a folder or of a manifest file.
 
@@ -26,7 +30,8 @@ def list_clips(
             one video file, its id its name. Or a `.csv`, `.jsonl` or `.parquet` file with the
             columns `id` and `path`.
         root: where a manifest's relative paths start; None: the manifest's own folder.
-        text: text columns to read; one that is not there is the empty text, and the log says so.
+        text: text columns to read; one that is not there is the empty text.
+        for_model: a model will read these texts: the log says which are not there.
 
     Raises:
         ValueError: the source does not exist, or holds no clip.
@@ -45,9 +50,12 @@ def list_clips(
                 f"clips={source} holds no video file ({', '.join(VIDEO_SUFFIXES)}); give a folder "
                 "of clips or a manifest"
             )
-        _say_missing(source, text, "a folder, whose clips have no texts")
+        if for_model:
+            _say_missing(source, text, "a folder, whose clips have no texts")
         return [Clip(id=p.relative_to(path).as_posix(), path=p.absolute()) for p in files]
     if path.suffix.lower() in VIDEO_SUFFIXES:
+        if for_model:
+            _say_missing(source, text, "a video, which has no texts")
         return [Clip(id=path.name, path=path.absolute())]
     table = read_table(path)
     if missing := [name for name in ("id", "path") if name not in table.columns]:
@@ -55,7 +63,8 @@ def list_clips(
             f"manifest {source} has no column {', '.join(missing)}; its columns are "
             f"{', '.join(table.columns)}"
         )
-    _say_missing(source, [t for t in text if t not in table.columns], "a manifest without them")
+    if for_model:
+        _say_missing(source, [t for t in text if t not in table.columns], "a manifest without them")
     names = ["id", "path", *(name for name in text if name in table.columns)]
     problems: list[Problem] = []
     seen: dict[str, Row] = {}

@@ -67,7 +67,7 @@ def predict_cascade(
     cascade.heavy.to(target)
     fields = [*cascade.light.inputs.text_fields]
     fields += [name for name in cascade.heavy.inputs.text_fields if name not in fields]
-    found = list_clips(clips, root=root, text=fields)
+    found = list_clips(clips, root=root, text=fields, for_model=True)
     identity = hashlib.sha256((Path(model) / POLICY).read_bytes()).hexdigest()
     parts = Parts(out, f"{identity} {audit} {audit_seed}", found, overwrite=overwrite)
     todo = [clip for clip in found if clip.id not in parts.done]

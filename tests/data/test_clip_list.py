@@ -78,16 +78,19 @@ def test_a_folder_without_videos_is_said(tmp_path):
 
 def test_texts_that_are_not_there_are_said_where_a_model_reads_them(tmp_path, caplog):
     (tmp_path / "a.mp4").write_bytes(b"")
-    list_clips(tmp_path)
-    assert not caplog.messages
+    list_clips(tmp_path, for_model=True)
     list_clips(tmp_path, text=("title", "caption"))
+    assert not caplog.messages
+    list_clips(tmp_path, text=("title", "caption"), for_model=True)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("the model reads title, caption, and clips=")
     assert caplog.messages[0].endswith("give a manifest with the columns id, path, title, caption")
+    list_clips(tmp_path / "a.mp4", text=("title",), for_model=True)
+    assert "is a video, which has no texts" in caplog.messages[1]
     caplog.clear()
     manifest = tmp_path / "m.csv"
     manifest.write_text("id,path,title\na,a.mp4,words\n")
-    list_clips(manifest, text=("title",))
+    list_clips(manifest, text=("title",), for_model=True)
     assert not caplog.messages
-    list_clips(manifest, text=("title", "caption"))
+    list_clips(manifest, text=("title", "caption"), for_model=True)
     assert len(caplog.messages) == 1 and "reads caption, and" in caplog.messages[0]
