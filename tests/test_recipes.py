@@ -118,6 +118,15 @@ def test_every_row_of_a_table_composes(path):
         config.validate(compose(f"+recipe={recipe}", *own))
 
 
+@pytest.mark.parametrize("path", sorted(config.folder("recipes").glob("*.yaml")),
+                         ids=lambda p: p.stem)  # fmt: skip
+def test_every_recipe_takes_a_users_own_table(path):
+    """Words that only embedded clips know stand in data files of their own."""
+    choice = "pairs" if "shortform_pairs" in path.read_text() else "manifest"
+    cfg = compose(f"+recipe={path.stem}", f"data={choice}", "data.train=x.csv")
+    assert set(cfg.data) == set(compose(f"data={choice}", "data.train=x.csv").data)
+
+
 QUALITY = ["blind_quality", "lmm_vqa", "lmm_vqa_kd", "pfd_quality"]
 
 
