@@ -14,7 +14,7 @@ from coefvq.types import Batch
 SPATIAL = SpatialConfig(width=16, layers=2, heads=2, feedforward=32, size=16, patch_size=8)
 SLOWFAST = MotionConfig(frames=4, size=16, width=8, depths=(1, 1, 1, 1))
 VIDEOMAE = MotionConfig(
-    kind="videomae", frames=4, size=16, width=12, layers=1, heads=2, feedforward=24, patch_size=8
+    kind="videomae", frames=4, size=16, hidden=12, layers=1, heads=2, feedforward=24, patch_size=8
 )
 LANGUAGE = LanguageConfig(
     vocab_size=None, width=16, layers=2, heads=4, key_value_heads=2, feedforward=32
@@ -41,7 +41,9 @@ def small_lmm_vqa(kind="mean", *, seed=0, score_range=(0.0, 100.0), **changes) -
     return LMMVQA(small_config(kind, **changes), score_range).eval()
 
 
-def moving_clips(clips: int = 3, *, frames: int = 3, pictures: int = 4, seed: int = 0) -> Batch:
+def moving_clips(
+    clips: int = 3, *, frames: int = 3, pictures: int = 4, size: int = 20, seed: int = 0
+) -> Batch:
     """Clips of different numbers of frames, each with a chunk of video around it."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -53,5 +55,5 @@ def moving_clips(clips: int = 3, *, frames: int = 3, pictures: int = 4, seed: in
         ids=tuple(f"clip{i}" for i in range(clips)),
         frames=draw(clips, frames, 3, 24, 24),
         frame_mask=real,
-        motion=draw(clips, frames, pictures, 3, 20, 20),
+        motion=draw(clips, frames, pictures, 3, size, size),
     )

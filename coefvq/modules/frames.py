@@ -62,6 +62,7 @@ class FrameProcessor(nn.Module):
 
     Args:
         config: see `FrameConfig`.
+        setting: the word of the data's config that says how large the frames come, for errors.
 
     Example:
         >>> processor = FrameProcessor(FrameConfig(size=32, mode="crop")).eval()
@@ -72,9 +73,9 @@ class FrameProcessor(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: FrameConfig) -> None:
+    def __init__(self, config: FrameConfig, setting: str = "frame_size") -> None:
         super().__init__()
-        self.config = config
+        self.config, self.setting = config, setting
         # Not saved: the config holds them.
         for name in ("mean", "std"):
             values = torch.tensor(getattr(config, name)).view(-1, 1, 1)
@@ -119,7 +120,7 @@ class FrameProcessor(nn.Module):
         if min(height, width) < size:
             raise ValueError(
                 f"frames of {height}x{width} pixels are smaller than the crop of {size}; "
-                "raise the data's frame_size or lower the size in the model's frames"
+                f"raise data.{self.setting} or lower the size that the model's config states"
             )
         if not self.training:
             top, left = (height - size) // 2, (width - size) // 2

@@ -1,7 +1,4 @@
-"""What a quality model looks with: a spatial encoder on frames, a temporal one on chunks of video.
-
-Both are frozen as published, so that what they give can be kept on disk.
-"""
+"""A quality model's spatial encoder of frames and temporal one of chunks, frozen as published."""
 
 from __future__ import annotations
 
@@ -196,7 +193,8 @@ class QualityEncoder(nn.Module):
         motion = None if self.motion is None else self.motion.config
         self.config = dataclasses.replace(config, spatial=spatial, motion=motion)
         self.frames = FrameProcessor(
-            FrameConfig(size=shape.image_size, mode=spatial.mode, flip=False, mean=MEAN, std=STD)
+            FrameConfig(size=shape.image_size, mode=spatial.mode, flip=False, mean=MEAN, std=STD),
+            "motion_size" if spatial.source == "chunks" else "frame_size",
         )
         self.requires_grad_(False)
         self.spatial.requires_grad_(config.train_spatial)

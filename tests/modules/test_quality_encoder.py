@@ -4,10 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
 from small_lmm_vqa import SLOWFAST, SPATIAL, VIDEOMAE, moving_clips, small_encoder
 from small_mllm import rows
 from transformers import BertConfig, CLIPConfig, CLIPModel, CLIPTextConfig
 
+from coefvq import config
 from coefvq.modules.quality_encoder import (
     QualityEncoder,
     QualityEncoderConfig,
@@ -55,6 +59,45 @@ def test_motion_is_one_vector_per_real_chunk(motion):
     torch.testing.assert_close(found.motion[2, 1], encoder.motion(clips.motion[2, 1][None])[0])
     assert not found.motion[~clips.frame_mask].any()
     assert make(motion=None)(clips).motion is None and "motion" not in make(motion=None).widths
+
+
+def encoder_of_the_recipe(*words):
+    """As `+recipe=lmm_vqa` words it, and its clips: 4 pictures per chunk."""
+    config.register_recipes()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+        cfg = compose("train", overrides=["+recipe=lmm_vqa", *words])
+    return QualityEncoder(instantiate(cfg.teacher.model.config.encoder, _convert_="all")).eval()
+
+
+@pytest.mark.parametrize(
+    ("word", "width"),
+    [("motion.kind=slowfast", 288), ("motion.kind=videomae", 64), ("motion.kind=vjepa2", 64),
+     ("motion=null", 0)],
+)  # fmt: skip
+def test_each_temporal_encoder_is_one_word_of_the_recipe(word, width):
+    encoder = encoder_of_the_recipe(f"teacher.model.config.encoder.{word}")
+    clips = moving_clips(2, size=64)
+    found = encoder(clips)
+    statistics = chunk_statistics(clips.motion[:, 0], 3).shape[-1]
+    assert found.motion.shape == (2, 3, width + statistics)
+    assert encoder.widths["motion"] == width + statistics
+
+
+@pytest.mark.parametrize("spatial", ["chunks", "frames"])
+def test_a_crop_larger_than_the_chunks_names_their_setting(spatial):
+    encoder = encoder_of_the_recipe(
+        f"teacher.model.config.encoder.spatial.source={spatial}",
+        f"teacher.model.config.encoder.spatial.size={64 if spatial == 'chunks' else 16}",
+    )
+    with pytest.raises(ValueError, match=r"32x32 pixels are smaller.*64; raise data\.motion_size"):
+        encoder(moving_clips(2, size=32))
+
+
+def test_a_crop_larger_than_the_frames_names_theirs():
+    encoder = encoder_of_the_recipe("teacher.model.config.encoder.spatial.source=frames")
+    with pytest.raises(ValueError, match=r"24x24 pixels are smaller.*64; raise data\.frame_size"):
+        encoder(moving_clips(2, size=64))
 
 
 def test_a_clip_is_encoded_the_same_in_any_batch():

@@ -18,7 +18,9 @@ MotionKind = Literal["slowfast", "videomae", "vjepa2"]
 
 @dataclass(frozen=True)
 class MotionConfig:
-    """Shape of a temporal encoder; the defaults are SlowFast-R50's, which LMM-VQA uses.
+    """Shape of a temporal encoder; the defaults are SlowFast-R50's (LMM-VQA) and ViT-B's.
+
+    Each kind reads its own part of the shape, so that another kind is one word of a config.
 
     Args:
         kind: `"slowfast"`: a network of our own with pytorchvideo's names; `"videomae"` or
@@ -31,12 +33,13 @@ class MotionConfig:
         mode: `"resize"` shows the whole picture; `"crop"` a square of it as it is (in training a
             random one per chunk, otherwise the middle), since resizing hides what picture quality
             is about: `data.motion_size` must then be `size` or more.
-        width: SlowFast: channels after the slow stem; transformers: D.
+        width: SlowFast: channels after the slow stem.
         depths: SlowFast: blocks of its four stages.
         alpha: SlowFast: how many times more pictures the fast pathway sees; divides `frames`.
         beta: SlowFast: how many times fewer channels it has.
+        hidden: D of a transformer.
         layers: of a transformer.
-        heads: of a transformer.
+        heads: of a transformer; they divide `hidden`.
         feedforward: hidden width of a transformer's layers.
         patch_size: side of a transformer's patches, in pixels.
         tubelet: pictures per patch of a transformer.
@@ -53,6 +56,7 @@ class MotionConfig:
     depths: tuple[int, int, int, int] = (3, 4, 6, 3)
     alpha: int = 4
     beta: int = 8
+    hidden: int = 768
     layers: int = 12
     heads: int = 12
     feedforward: int = 3072
@@ -71,6 +75,12 @@ class MotionConfig:
             raise ValueError(
                 f"alpha={self.alpha} must divide frames={self.frames} and beta={self.beta} must "
                 f"divide width={self.width}; change the one or the other"
+            )
+        own_shape = self.model_name_or_path is None and self.architecture is None
+        if self.kind != "slowfast" and own_shape and self.hidden % self.heads:
+            raise ValueError(
+                f"the temporal encoder's heads={self.heads} must divide its hidden={self.hidden}; "
+                "change the one or the other"
             )
 
 
@@ -91,7 +101,8 @@ class MotionEncoder(ABC, nn.Module):
         super().__init__()
         self.frames, self.size, self.mode = frames, size, mode
         self.pictures = FrameProcessor(
-            FrameConfig(size=size, mode=mode, flip=False, mean=self.mean, std=self.std)
+            FrameConfig(size=size, mode=mode, flip=False, mean=self.mean, std=self.std),
+            "motion_size",
         )
 
     @property

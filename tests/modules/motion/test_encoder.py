@@ -11,7 +11,15 @@ from coefvq.modules.motion.slowfast import SlowFast
 from coefvq.modules.motion.transformers import TransformerMotion
 
 TINY = MotionConfig(
-    frames=4, size=16, width=8, depths=[1, 1, 1, 1], layers=1, heads=2, feedforward=16, patch_size=8
+    frames=4,
+    size=16,
+    width=8,
+    depths=[1, 1, 1, 1],
+    hidden=8,
+    layers=1,
+    heads=2,
+    feedforward=16,
+    patch_size=8,
 )
 
 
@@ -86,7 +94,7 @@ def test_a_crop_shows_the_middle_as_it_is():
     network = Seen(mode="crop").eval()
     network(chunks)
     assert torch.equal(network.pixels, chunks[..., 2:10, 3:11] / 255)
-    with pytest.raises(ValueError, match="smaller than the crop of 8"):
+    with pytest.raises(ValueError, match=r"smaller than the crop of 8; raise data\.motion_size"):
         network(chunks[..., :7])
 
 
@@ -115,6 +123,7 @@ def test_depths_from_a_list_are_those_from_a_tuple():
         ),
         ({"frames": 30}, "alpha=4 must divide frames=30 and beta=8 must divide width=64; change"),
         ({"width": 20}, "alpha=4 must divide frames=32 and beta=8 must divide width=20; change"),
+        ({"kind": "vjepa2", "hidden": 20}, "heads=12 must divide its hidden=20; change"),
     ],
 )
 def test_shapes_that_cannot_be_are_refused(options, words):
@@ -124,3 +133,4 @@ def test_shapes_that_cannot_be_are_refused(options, words):
 
 def test_pathways_are_slowfasts_alone():
     assert MotionConfig(kind="videomae", frames=30, width=20).frames == 30
+    assert MotionConfig(hidden=20).heads == 12  # and heads are a transformer's

@@ -9,7 +9,7 @@ from transformers import BertConfig, VideoMAEForPreTraining
 from coefvq.modules.motion.encoder import MotionConfig, open_motion
 
 SMALL = MotionConfig(
-    kind="videomae", frames=8, size=32, width=24, layers=2, heads=2, feedforward=48, patch_size=16
+    kind="videomae", frames=8, size=32, hidden=24, layers=2, heads=2, feedforward=48, patch_size=16
 )
 KINDS = ["videomae", "vjepa2"]
 
