@@ -16,6 +16,9 @@ from small_mllm import small_mllm
 from coefvq import config, launch
 from coefvq.data.make_pairs import read_options
 from coefvq.data.text import train_tokenizer
+from coefvq.modules.fragments import FragmentConfig
+from coefvq.modules.vision import ConvEncoderConfig
+from coefvq.students.blind_quality import BlindQuality
 from coefvq.teachers.matchlm import MatchLM
 from coefvq.types import InputSpec
 
@@ -39,6 +42,16 @@ def test_the_readme_opens_with_the_two_commands():
         'pip install -c constraints.txt -e ".[test]" && pytest',
     ]
     assert TEXT.index(block[0]) < 200
+
+
+@pytest.fixture
+def quality_model(tmp_path):
+    """Where the README's snippet looks for it: a blind student with the sizes of its frames."""
+    vision = ConvEncoderConfig(widths=(8, 8), width=8)
+    BlindQuality(vision, FragmentConfig(patch=4), width=8).eval().save_pretrained(
+        tmp_path / "runs/quality/student",
+        metadata={"inputs": InputSpec(num_frames=2, frame_size=28, fit="fragments").to_dict()},
+    )
 
 
 @pytest.fixture
@@ -66,7 +79,9 @@ def models_of_pairs(tmp_path):
                 out.mux(video.encode(None))
 
 
-def test_the_python_snippets_run_one_after_the_other(tmp_path, monkeypatch, models_of_pairs):
+def test_the_python_snippets_run_one_after_the_other(
+    tmp_path, monkeypatch, models_of_pairs, quality_model
+):
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(snippets) >= 2
@@ -80,6 +95,9 @@ def test_the_python_snippets_run_one_after_the_other(tmp_path, monkeypatch, mode
     assert (tmp_path / "runs/mine/teacher/adapter_model.safetensors").is_file()
     assert (tmp_path / "merged/config.json").is_file()
     assert not (tmp_path / "merged/adapter_model.safetensors").exists()
+    if find_spec("onnxscript") is not None:
+        assert space["quality_file"] == Path("onnx/quality.onnx")
+        assert (tmp_path / space["quality_file"]).is_file()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

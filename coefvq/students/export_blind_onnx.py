@@ -16,9 +16,27 @@ from coefvq.students.export_onnx import need_onnx, write_graph
 FILE = "quality.onnx"
 
 
+class _PaddedPool(nn.Module):
+    """Pool over one frame more, which is not real and so counts for nothing.
+
+    A graph has one branch: without this it would be that for two frames or more, and fail at one.
+    """
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, frames: Tensor, mask: Tensor, pixels: Tensor) -> Tensor:
+        frames, pixels = (torch.cat([x, x[:, -1:]], dim=1) for x in (frames, pixels))
+        mask = torch.cat([mask, torch.zeros_like(mask[:, -1:])], dim=1)
+        found: Tensor = self.pool(frames, mask, pixels)
+        return found
+
+
 class _QualityGraph(nn.Module):
     def __init__(self, model: BlindQuality) -> None:
         super().__init__()
+        model.pool = _PaddedPool(model.pool)  # type: ignore[assignment]
         self.model = model
 
     def forward(self, *tensors: Tensor) -> Tensor:
@@ -27,7 +45,7 @@ class _QualityGraph(nn.Module):
 
 
 def export_blind_onnx(model: BlindQuality, folder: str | Path, frame_size: int) -> Path:
-    """Write `quality.onnx`; the number of frames is left open, and of clips with a `ConvEncoder`.
+    """Write `quality.onnx`, for any number of frames and, with a `ConvEncoder`, of clips.
 
     A Swin is exported for one clip at a time (B = 1): the exporter cannot follow its windows
     through two open axes.
@@ -62,7 +80,7 @@ def export_blind_onnx(model: BlindQuality, folder: str | Path, frame_size: int) 
     frames = torch.randint(0, 256, shape, dtype=torch.uint8)
     model.frames(frames)  # refuses frames that the model cannot read
     # An axis that is 1 in the example would be kept at 1.
-    axes: dict[int, Any] = {1: torch.export.Dim("frames", min=2)}
+    axes: dict[int, Any] = {1: torch.export.Dim("frames", min=1)}
     if clips > 1:
         axes[0] = torch.export.Dim("batch", min=1)
     dynamic = (dict(axes), dict(axes))

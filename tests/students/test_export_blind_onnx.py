@@ -35,10 +35,22 @@ def ask(session, frames, mask):
 def test_any_number_of_clips_and_frames(tmp_path):
     model = made(CONV)
     session = session_of(model, tmp_path)
-    for clips, count in ((1, 2), (3, 4), (2, 7)):
+    for clips, count in ((1, 2), (3, 4), (2, 7), (1, 1), (4, 1)):
         frames = torch.randint(0, 256, (clips, count, 3, SIDE, SIDE), dtype=torch.uint8)
         mask = torch.ones(clips, count, dtype=torch.bool)
-        mask[0, -1] = False
+        mask[0, 1:][-1:] = False
+        with torch.no_grad():
+            expected = model.score(model.frames(frames), mask)[0].numpy()
+        assert np.abs(ask(session, frames, mask) - expected).max() < 1e-4
+
+
+def test_a_swin_scores_one_clip_of_any_number_of_frames_at_a_time(tmp_path):
+    model = made(SWIN)
+    session = session_of(model, tmp_path)
+    assert session.get_inputs()[0].shape[0] == 1
+    for count in (1, 2, 5):
+        frames = torch.randint(0, 256, (1, count, 3, SIDE, SIDE), dtype=torch.uint8)
+        mask = torch.ones(1, count, dtype=torch.bool)
         with torch.no_grad():
             expected = model.score(model.frames(frames), mask)[0].numpy()
         assert np.abs(ask(session, frames, mask) - expected).max() < 1e-4
