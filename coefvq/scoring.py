@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from hydra.utils import get_class
 from omegaconf import DictConfig
 from torch import nn
 
+from coefvq.costs import costs
 from coefvq.evaluation.agreement import compute_agreement
 from coefvq.evaluation.collect import Predictions, collect
-from coefvq.evaluation.compute import measure_compute
 from coefvq.evaluation.metrics import compute_metrics, fit_notes, undefined_notes
 from coefvq.evaluation.operating_point import choose_operating_point
 from coefvq.evaluation.pairs import pair_metrics
@@ -35,10 +34,9 @@ def score(
     """Test teacher and student with the same metrics, thresholds chosen on validation clips.
 
     Returns:
-        The report's `test`, `validation` and `threshold` parts, for pairs also `pairs` and
-        `compute`, for a stated precision `operating_point`, for scores with a range
-        `score_calibration` and `calibrated_scores`; and by name the predictions of the test and of
-        the validation clips.
+        The report's `test`, `validation`, `threshold` and `compute` parts, for pairs also `pairs`,
+        for a stated precision `operating_point`, for scores with a range `score_calibration` and
+        `calibrated_scores`; and by name the predictions of the test and of the validation clips.
     """
     models: dict[str, Any] = {}
     if teacher is not None:
@@ -63,7 +61,7 @@ def score(
             report |= found
     if hasattr(data, "sub_labels"):
         report["pairs"] = {name: _pair_metrics(data, found) for name, found in curves.items()}
-        report["compute"] = _compute(cfg, data, teacher, student, device)
+    report["compute"] = costs(cfg, data, teacher, student, device)
     if len(curves) == 2:
         report["test"]["agreement"] = compute_agreement(
             curves["student"].logits,
@@ -196,30 +194,6 @@ def _pair_metrics(data: Any, found: Predictions) -> dict[str, Any]:
         label_mask=found.label_mask,
         sub_label_mask=dataset.sub_label_mask,
     )
-
-
-def _compute(
-    cfg: DictConfig,
-    data: Any,
-    teacher: TeacherSupply | None,
-    student: nn.Module | None,
-    device: torch.device,
-) -> dict[str, Any]:
-    """The cost of a pair: of the teacher, of the student, and of the student on clips it knows."""
-    batch = next(iter(data.test_dataloader())).public().to(device)
-    found: dict[str, Any] = {}
-    if teacher is not None and teacher.folder is not None and cfg.teacher.get("model") is not None:
-        model = get_class(cfg.teacher.model["_target_"]).from_pretrained(teacher.folder).to(device)
-        found["teacher"] = measure_compute(lambda: model(batch), len(batch)).to_dict()
-    if student is not None:
-        if hasattr(student, "use_store"):
-            student.use_store(None)  # it would answer for the encoders
-        found["student"] = measure_compute(lambda: student(batch), len(batch)).to_dict()
-        with torch.no_grad():
-            query, candidate = student.encode(batch.query), student.encode(batch.candidate)
-        known = measure_compute(lambda: student.score(query, candidate), len(batch))
-        found["student_known_clips"] = known.to_dict()
-    return found
 
 
 __all__ = ["metrics_of", "score", "undefined_notes_of", "vqa_lines", "vqa_protocol"]

@@ -42,8 +42,11 @@ it is no upper bound here; a run without a teacher tells what it was good for
                 "no upper bound here; a run without a teacher tells what it was good for"
             )
     costs = report.get("compute") or {}
-    if {"teacher", "student"} <= set(costs) and (
-        costs["teacher"]["gflop"] <= costs["student"]["gflop"]
+    # A privileged teacher is cheap: dear is what it reads.
+    if (
+        {"teacher", "student"} <= set(costs)
+        and not costs["teacher"].get("privileged")
+        and (costs["teacher"]["gflop"] <= costs["student"]["gflop"])
     ):
         yield (
             f"at these sizes the teacher costs {costs['teacher']['gflop']:.3f} GFLOP an answer, "

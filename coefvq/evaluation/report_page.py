@@ -37,6 +37,7 @@ def page(report: Mapping[str, Any]) -> str:
         parts.append(f"```\n{report['command']}\n```")
     parts += _test(test, report)
     parts += _pairs(report)
+    parts += _compute(report)
     if report.get("cascade"):
         parts += ["## Cascade", *cascade_lines(report["cascade"]), *_about_cascade(report)]
     if report.get("notes"):
@@ -188,7 +189,7 @@ def _data(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pairs(report: Mapping[str, Any]) -> list[str]:
-    """Of pairs: recall at precisions, kinds of change, and what an answer costs."""
+    """Recall at precisions and kinds of change, of pairs; the operating point."""
     parts: list[str] = []
     models = report.get("pairs") or {}
     if models:
@@ -217,12 +218,6 @@ def _pairs(report: Mapping[str, Any]) -> list[str]:
             "of them that is found by the one threshold for 80 % precision over all pairs.",
             table(("kind", "copies", "AP of chance", *heads), lines),
         ]
-    if report.get("compute"):
-        costs = [
-            (name.replace("_", " "), f"{c['gflop']:.3f}", f"{c['ms']:.2f}")
-            for name, c in report["compute"].items()
-        ]
-        parts += ["### Cost of a pair", table(("model", "GFLOP", "ms here"), costs)]
     point = report.get("operating_point")
     if point:
         parts.append(
@@ -231,6 +226,33 @@ def _pairs(report: Mapping[str, Any]) -> list[str]:
             f"and recall {point['val_recall']:.4f} on {point['n']} validation examples"
             + (f", {point['taken']} of which it calls positive." if "taken" in point else ".")
         )
+    return parts
+
+
+def _compute(report: Mapping[str, Any]) -> list[str]:
+    """What an answer costs each model; reports of older runs know less."""
+    costs = report.get("compute") or {}
+    if not costs:
+        return []
+    unit = "pair" if report.get("pairs") else "clip"
+    first = next(iter(costs.values()))
+    frames = f", {first['frames']} frames a clip" if "frames" in first else ""
+    rows = [
+        (
+            name.replace("_", " "),
+            f"{c['parameters'] / 1e6:.2f}" if "parameters" in c else "",
+            f"{c['gflop']:.3f}",
+            f"{c['ms']:.2f}",
+        )
+        for name, c in costs.items()
+    ]
+    parts = [
+        f"### Cost of a {unit}",
+        table(("model", "parameters, M", "GFLOP", "ms here"), rows),
+        f"On decoded frames{frames}, {first['batch']} {unit}s at a time.",
+    ]
+    if any(c.get("privileged") for c in costs.values()):
+        parts[-1] += " What it takes to compute the teacher's privileged features is not counted."
     return parts
 
 

@@ -56,3 +56,5 @@ def test_a_teacher_that_costs_less_is_named():
     costs["teacher"]["gflop"] = 27.0
     assert not said({}, compute=costs)
     assert not said({}, compute={"student": {"gflop": 0.3}})
+    costs["teacher"] = {"gflop": 0.05, "privileged": True}
+    assert not said({}, compute=costs)  # dear is what it reads
