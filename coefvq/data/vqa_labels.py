@@ -84,6 +84,11 @@ def read_labels(file: str | Path) -> pandas.DataFrame:
             from scipy.io import loadmat
 
             content = loadmat(file, squeeze_me=True, chars_as_strings=True)
+            names = [name for name in content if not name.startswith("__")]
+            if lacking := [name for name in ("video_list", "mos") if name not in names]:
+                raise ValueError(
+                    f"it has no {' and no '.join(lacking)}, but {', '.join(names) or 'nothing'}"
+                )
             return pandas.DataFrame({"video_list": content["video_list"], "mos": content["mos"]})
     except ImportError as error:
         package = {".xlsx": "openpyxl", ".mat": "scipy"}[kind]

@@ -28,20 +28,27 @@ def check_target(target: str) -> None:
 
 
 def check_scores(
-    student: Tensor, teacher: Tensor, mask: Tensor | None = None, noun: str = "scores"
+    student: Tensor,
+    teacher: Tensor,
+    mask: Tensor | None = None,
+    noun: str = "scores",
+    *,
+    names: tuple[str, str] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Check both; return them in the student's precision, at least float32, the teacher's detached.
 
     Where `mask` is False the teacher's score is replaced by 0 before anything reads it. That the
-    others are finite is checked on CPU tensors outside `torch.compile` only.
+    others are finite is checked on CPU tensors outside `torch.compile` only. `names` are for
+    errors, where the two are not the student's and the teacher's `noun`.
     """
-    for name, scores in ((f"student_{noun}", student), (f"teacher_{noun}", teacher)):
+    first, second = names or (f"student_{noun}", f"teacher_{noun}")
+    for name, scores in ((first, student), (second, teacher)):
         check_tensor(name, scores)
         if not scores.is_floating_point():
             raise ValueError(f"{name} must be floating point, got {scores.dtype}")
     if student.ndim != 1 or student.shape != teacher.shape:
         raise ValueError(
-            f"student_{noun} have shape {tuple(student.shape)} and teacher_{noun} "
+            f"{first} have shape {tuple(student.shape)} and {second} "
             f"{tuple(teacher.shape)}; both are expected to be (B,), one number per sample; "
             "squeeze a last dimension of 1"
         )
@@ -56,7 +63,7 @@ def check_scores(
     if readable(teacher) and not bool(teacher.isfinite().all()):
         row = int((~teacher.isfinite()).nonzero()[0])
         raise ValueError(
-            f"teacher_{noun} must be finite, got {teacher[row].item()} in row {row}; correct it, "
+            f"{second} must be finite, got {teacher[row].item()} in row {row}; correct it, "
             "or leave the sample out"
         )
     student = student.float() if student.dtype in (torch.float16, torch.bfloat16) else student

@@ -75,6 +75,12 @@ def level_kd_loss(
             f"{tuple(teacher_logits.shape)}; both are expected to be (B, levels), one logit per "
             "level word; pick those of the teacher's vocabulary"
         )
+    if student_logits.shape[1] < 2:
+        raise ValueError(
+            f"student_logits and teacher_logits have {student_logits.shape[1]} level; two or more "
+            "are expected, since one has nothing to be distributed over; give a student with "
+            "levels, or distil the score (score_kd_loss)"
+        )
     return logit_kd_loss(
         student_logits,
         teacher_logits,

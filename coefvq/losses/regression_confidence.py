@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from coefvq.losses._contract import check_choice, check_labels
+from coefvq.losses._contract import check_choice, check_labels, readable
 from coefvq.losses._scores import check_above_zero, check_scores
 
 
@@ -131,7 +131,14 @@ class StdConfidence:
                 "this confidence is made from the teacher's score_std, which it does not give; "
                 "choose a teacher that does, or another confidence"
             )
-        std = check_scores(teacher_scores.detach(), score_std)[1]
+        names = ("teacher_scores", "score_std")
+        std = check_scores(teacher_scores.detach(), score_std, names=names)[1]
+        if readable(std) and bool((std < 0).any()):
+            row = int((std < 0).nonzero()[0])
+            raise ValueError(
+                f"score_std must be 0 or more, got {std[row].item()} in row {row}; give standard "
+                "deviations, for instance of agreement_std"
+            )
         return 1 / (1 + (std / self.scale).square())
 
 
@@ -209,7 +216,7 @@ def agreement_std(scores: Tensor) -> Tensor:
         scores: (K, B), the scores of K prompts or teachers, K at least 2.
 
     Returns:
-        (B,) standard deviation over the K, detached.
+        (B,) standard deviation over the K, detached; float32, or float64 for float64 scores.
 
     >>> agreement_std(torch.tensor([[40.0, 7.0], [50.0, 7.0]])).tolist()
     [5.0, 0.0]
@@ -219,7 +226,9 @@ def agreement_std(scores: Tensor) -> Tensor:
             f"scores have shape {tuple(scores.shape)}; (K, B) with K of 2 or more is expected: one "
             "teacher, asked once, cannot disagree with itself"
         )
-    return scores.detach().float().std(0, correction=0)
+    values = scores.detach()
+    values = values if values.dtype == torch.float64 else values.float()
+    return values.std(0, correction=0)
 
 
 def _levels(teacher_scores: Tensor, level_logits: Tensor | None) -> tuple[Tensor, Tensor]:

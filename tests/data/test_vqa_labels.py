@@ -40,6 +40,15 @@ def test_what_cannot_be_read_is_a_sentence(name, content, words, tmp_path):
         read_labels(tmp_path / name)
 
 
+def test_a_matlab_file_of_other_variables_is_told_what_it_lacks(tmp_path):
+    scipy_io = pytest.importorskip("scipy.io")
+    scipy_io.savemat(tmp_path / "data.mat", {"mos": [1.0, 2.0], "names": ["a", "b"]})
+    with pytest.raises(ValueError, match="labels: it has no video_list, but mos, names; check"):
+        read_labels(tmp_path / "data.mat")
+    scipy_io.savemat(tmp_path / "good.mat", {"mos": [1.0, 2.0], "video_list": ["a", "b"]})
+    assert read_labels(tmp_path / "good.mat")["mos"].tolist() == [1.0, 2.0]
+
+
 def test_clips_are_found_under_the_names_that_releases_gave_them():
     assert SETS["konvid"].key("123_original_centercrop_960x540_8s") == "123"
     assert SETS["youtube_ugc"].key("Vlog_720P-1_crf_10_ss_00_t_20.0") == "Vlog_720P-1"

@@ -139,13 +139,14 @@ ZEROS = torch.zeros(3, 5)
     [
         ({"teacher_logits": torch.zeros(3, 30)}, r"\(3, 30\); both .* \(B, levels\).*vocabulary"),
         ({"student_logits": ZEROS[0], "teacher_logits": ZEROS[0]}, r"expected to be \(B, levels\)"),
-        ({"student_logits": ZEROS[:, :1], "teacher_logits": ZEROS[:, :1]}, "at least two"),
+        ({"student_logits": ZEROS[:, :1], "teacher_logits": ZEROS[:, :1]},
+         "have 1 level; two or more are expected"),
         ({"teacher_logits": ZEROS.long()}, "teacher_logits must be floating point"),
         ({"sample_weight": ZEROS[0]}, r"sample_weight has shape \(5,\)"),
         ({"temperature": 0.0}, "temperature must be a finite number above 0, got 0.0"),
         ({"reduction": "batchmean"}, "reduction 'batchmean'"),
     ],
-)
+)  # fmt: skip
 def test_errors(changes, message):
     inputs = {"student_logits": ZEROS, "teacher_logits": ZEROS}
     with pytest.raises(ValueError, match=message):

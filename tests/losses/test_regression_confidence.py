@@ -52,6 +52,9 @@ def test_agreement_of_prompts_or_teachers():
     assert not found.requires_grad
     with pytest.raises(ValueError, match="cannot disagree with itself"):
         agreement_std(scores[:1])
+    wide = torch.tensor([[1.0, 1e8], [1.0, 1e8 + 3]], dtype=torch.float64)
+    assert agreement_std(wide).tolist() == [0.0, 1.5] and agreement_std(wide).dtype == wide.dtype
+    assert agreement_std(scores.bfloat16()).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,24 @@ def test_refusals():
     for kind in (StdConfidence, LabelCloseness):
         with pytest.raises(ValueError, match="scale must be a finite number above 0"):
             kind(0.0)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("score_std", math.nan, "score_std must be finite, got nan in row 1"),
+        ("score_std", -2.0, r"score_std must be 0 or more, got -2\.0 in row 1; give standard dev"),
+        ("scores", math.inf, "teacher_scores must be finite, got inf in row 1"),
+    ],
+)
+def test_a_bad_number_is_named_by_what_it_is(place, value, words):
+    given = {"scores": torch.zeros(3), "score_std": torch.ones(3)}
+    given[place][1] = value
+    confidence = uniform if place == "scores" else StdConfidence(1.0)
+    with pytest.raises(ValueError, match=words):
+        confidence(given["scores"], None, score_std=given["score_std"])
+    with pytest.raises(ValueError, match=r"\(3,\) and score_std \(2,\); both"):
+        StdConfidence(1.0)(torch.zeros(3), None, score_std=torch.ones(2))
 
 
 def test_confidences_go_by_names():
