@@ -32,7 +32,10 @@ def evaluate(
         protocol: `"report"`, or `"vqa"` for quality scores: adds `vqa`, medians and 95 % ranges of
             SRCC, PLCC, KRCC and RMSE over resampled subsets of the clips, whole contents each, and
             the same within contents (`coefvq.evaluation.quality_splits`). One model is tested
-            again and again; training anew on each split is `coefvq.compare` with several seeds.
+            again and again. The field trains anew on each of ten content-disjoint splits: that is
+            `python -m coefvq.compare recipes=[blind_quality] seeds=10 metric=srcc`, whose seeds
+            also split the clips (`data.split_seed`; of a manifest without a column of splits, the
+            groups); for a manifest add `-- data=manifest data.train=… data.task=regression`.
         splits: subsets of `protocol="vqa"`, from 1 to 10 000.
 
     Returns:

@@ -16,7 +16,7 @@ from coefvq.evaluation.collect import Predictions, collect
 from coefvq.evaluation.metrics import compute_metrics, fit_notes, undefined_notes
 from coefvq.evaluation.operating_point import choose_operating_point
 from coefvq.evaluation.pairs import pair_metrics
-from coefvq.evaluation.quality_splits import Spread, metrics_by_group, metrics_over_subsets
+from coefvq.evaluation.quality_splits import LEAST, Spread, metrics_by_group, metrics_over_subsets
 from coefvq.evaluation.score_calibration import calibrate_scores
 from coefvq.evaluation.scores import Threshold, checked
 from coefvq.evaluation.threshold import choose_threshold
@@ -145,7 +145,8 @@ def vqa_protocol(found: Predictions, data: Any, split: str, count: int) -> dict[
     """A fixed model's scores over subsets of a split's contents, and within each content.
 
     Clips without a group are contents of their own. The two parts are `subsets`, each metric's
-    median and 95 % range, and `contents`, metrics of contents of at least three clips.
+    median and 95 % range, and `contents`, metrics of contents of at least three clips; where there
+    are none, `contents_note` says so.
     """
     groups = {clip.id: clip.group or f"clip {clip.id}" for clip in data.splits[split]}
     scores, labels = checked(found.logits, found.labels, data.task, found.label_mask)
@@ -153,10 +154,16 @@ def vqa_protocol(found: Predictions, data: Any, split: str, count: int) -> dict[
     named = [groups[name] for name, counts in zip(found.ids, mask, strict=True) if counts]
     columns = scores.numpy(), labels.numpy()
     spread = metrics_over_subsets(*columns, named, count, label_range=data.task.label_range)
-    return {
+    result: dict[str, Any] = {
         "subsets": {name: dataclasses.asdict(value) for name, value in spread.items()},
         "contents": metrics_by_group(*columns, named),
     }
+    if not result["contents"]:
+        result["contents_note"] = (
+            f"no content has numbers of its own: of {len(set(named))} contents none has {LEAST} "
+            "labelled clips or more in this split"
+        )
+    return result
 
 
 def vqa_lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -169,9 +176,16 @@ def vqa_lines(result: Mapping[str, Any]) -> Iterator[str]:
         fit = Spread(**found["subsets"]["logistic_fit"])
         if failed := round((1 - fit.mean) * fit.n):
             yield (
-                f"  PLCC and RMSE are of raw scores in {failed} of {fit.n} subsets, where the "
-                "logistic was not fitted"
+                f"  PLCC and RMSE leave out {failed} of {fit.n} subsets, in which the logistic was "
+                "not fitted"
             )
+        if note := found.get("contents_note"):
+            yield f"  {note}"
+    if result.get("vqa"):
+        yield (
+            "for splits that are also trained on anew, as the field reports them, run "
+            "`python -m coefvq.compare` with recipes=[…] seeds=10 metric=srcc"
+        )
 
 
 def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[str]:

@@ -99,6 +99,7 @@ def test_the_protocol_of_the_field(run):
     spread = found["vqa"]["student"]["subsets"]
     assert spread["srcc"]["n"] <= 6 and spread["rmse"]["low"] <= spread["rmse"]["high"]
     assert found["vqa"]["student"]["contents"] == {}  # every clip is a content of its own
+    assert "none has 3 labelled clips" in found["vqa"]["student"]["contents_note"]
     lines = list(vqa_lines(found))
     assert "model fixed" in lines[0]
     assert [line.split()[0] for line in lines[1:5]] == ["SRCC", "PLCC", "KRCC", "RMSE"]
@@ -121,7 +122,9 @@ def test_a_failed_fit_is_said(run, monkeypatch):
     assert found["test"]["student"]["logistic_fit"] == 0.0
     (note,) = found["notes"]
     assert note.startswith("student: plcc and rmse are of raw scores, the logistic was not fitted")
-    assert list(vqa_lines(found))[-1].startswith("  PLCC and RMSE are of raw scores in 4 of 4")
+    spread = found["vqa"]["student"]["subsets"]
+    assert spread["plcc"]["n"] == spread["rmse"]["n"] == 0 < spread["plcc_raw"]["n"]
+    assert any(line.startswith("  PLCC and RMSE leave out 4 of 4") for line in vqa_lines(found))
 
 
 def test_a_student_whose_scores_have_no_unit_gives_them_as_they_are(run, clips, tmp_path):

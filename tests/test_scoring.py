@@ -212,11 +212,19 @@ def test_the_protocol_of_the_field_draws_whole_contents_and_looks_within_each():
     # Of 1.5 < 2.5 < 4 the model says 2.5 > 1.5 > 0.5.
     assert result["contents"]["b"]["srcc"] == pytest.approx(-1.0)
     assert result["subsets"]["srcc"].keys() == {"median", "low", "high", "n", "mean"}
-    assert result["subsets"]["rmse"]["n"] == 8
+    assert result["subsets"]["rmse_raw"]["n"] == 8
     alone = vqa_protocol(found(scores, labels, mask), contents([None] * 8), "test", 3)
     assert alone["contents"] == {}  # every clip is a content of its own
+    assert "of 7 contents none has 3 labelled clips or more" in alone["contents_note"]
+    assert "contents_note" not in result
     with pytest.raises(ValueError, match="need at least two contents, got 1"):
         vqa_protocol(found(scores, labels), contents(["a"] * 8), "test", 3)
+
+
+FIELD = (
+    "for splits that are also trained on anew, as the field reports them, run "
+    "`python -m coefvq.compare` with recipes=[…] seeds=10 metric=srcc"
+)
 
 
 def test_what_is_printed_of_it():
@@ -228,7 +236,9 @@ def test_what_is_printed_of_it():
     assert lines[1:] == [
         f"  {name:<5} 0.500 [0.250, 0.750]  (8 subsets)"
         for name in ("SRCC", "PLCC", "KRCC", "RMSE")
-    ] + ["  PLCC and RMSE are of raw scores in 2 of 8 subsets, where the logistic was not fitted"]
+    ] + ["  PLCC and RMSE leave out 2 of 8 subsets, in which the logistic was not fitted", FIELD]
+    note = {"subsets": subsets, "contents": {}, "contents_note": "no content has numbers"}
+    assert list(vqa_lines({"vqa": {"student": note}}))[-2:] == ["  no content has numbers", FIELD]
     assert list(vqa_lines({"test": {}})) == []
 
 

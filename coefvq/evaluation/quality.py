@@ -28,6 +28,8 @@ OF_SCORES: Final = (
 """What models of scores are measured by; the last only where the labels' range is known."""
 
 _ITERATIONS = 1000
+_MORE_STARTS = ((0.0, 0.25), (0.0, 3.0), (-1.0, 0.5), (1.0, 0.5))
+_CREEP = 50
 _BLOCK = 1024
 
 
@@ -117,11 +119,13 @@ def fit_logistic(scores: Array, labels: Array) -> Logistic:
 
     The field's start values: b1 = max y, b2 = min y, b3 = mean x, b4 = 0.5. On a scale of
     0 to 100 that start is a step, in which least squares can get stuck; so a second start with b4
-    = the standard deviation of the scores is tried as well, and the better curve is taken.
+    = the standard deviation of the scores is tried as well, and the better curve is taken. Where
+    neither comes to a rising curve, wider, narrower and shifted starts are tried.
 
     It has converged when a step no longer lowers the squared error by a billionth of the labels'
-    variance. A falling curve does not count as converged: it would turn scores that rank clips
-    upside down into a PLCC above 0.
+    variance, or the last fifty of a thousand by a hundred-thousandth: where labels show no upper
+    or lower end, a parameter may creep away for ever while the curve stays. A falling curve does
+    not count as converged: it would turn scores that rank clips upside down into a PLCC above 0.
 
     Args:
         scores: (n,) finite.
@@ -143,9 +147,13 @@ def fit_logistic(scores: Array, labels: Array) -> Logistic:
     if scale == 0 or not math.isfinite(scale):
         return Logistic(*nothing, False, "the scores differ by less than rounding")
     x, y = (scores - centre) / scale, (labels - low) / width
-    tries = [_least_squares(np.array([1.0, 0.0, 0.0, b4]), x, y) for b4 in (0.5 / scale, 1.0)]
-    tries = [found for found in tries if found[2]] or tries
-    b, _, done, steps = min(tries, key=lambda found: found[1])
+    tries = [_least_squares(np.array([1.0, 0.0, *start]), x, y) for start in _starts(scale)]
+    rising = srcc(x, y) > 0  # otherwise a rising curve would hide that the scores are wrong
+    if rising and not any(map(_rises, tries)):
+        tries += [_least_squares(np.array([1.0, 0.0, *start]), x, y) for start in _MORE_STARTS]
+    kept = [found for found in tries if rising and _rises(found)]
+    kept = kept or [found for found in tries if found[2]] or tries
+    b, _, done, steps = min(kept, key=lambda found: found[1])
     b1, b2 = low + width * b[:2]
     reason = ""
     if not done:
@@ -227,11 +235,21 @@ def _sigmoid(x: Array) -> Array:
     return values
 
 
+def _starts(scale: float) -> tuple[tuple[float, float], ...]:
+    """Values of b3 and b4 in standard units: the field's, and one that fits any scale."""
+    return (0.0, 0.5 / scale), (0.0, 1.0)
+
+
+def _rises(found: tuple[Array, float, bool, int]) -> bool:
+    return found[2] and found[0][0] > found[0][1]
+
+
 def _least_squares(b: Array, x: Array, y: Array) -> tuple[Array, float, bool, int]:
     """Levenberg–Marquardt on the curve: parameters, squared error, whether it ended, steps."""
     rest = y - _curve(b, x)
     error, damping = float(rest @ rest), 1e-3
-    enough = 1e-9 * float(((y - y.mean()) ** 2).sum())
+    total = float(((y - y.mean()) ** 2).sum())
+    enough, earlier = 1e-9 * total, error
     for step in range(1, _ITERATIONS + 1):
         width = max(abs(b[3]), 1e-12)
         z = (x - b[2]) / width
@@ -253,7 +271,9 @@ def _least_squares(b: Array, x: Array, y: Array) -> tuple[Array, float, bool, in
             damping *= 4
             if damping > 1e12:  # nothing near is better: the bottom, as well as it can be told
                 return b, error, True, step
-    return b, error, False, _ITERATIONS
+        if step == _ITERATIONS - _CREEP:
+            earlier = error
+    return b, error, _ITERATIONS > _CREEP and earlier - error <= 1e-5 * total, _ITERATIONS
 
 
 __all__ = [

@@ -13,6 +13,12 @@ from coefvq.evaluation.quality import Array, pearson, regression_metrics, srcc
 MAX_SUBSETS = 10_000
 """More say nothing more: subsets of the same clips are anything but independent."""
 
+AFTER_CURVE = ("plcc", "rmse")
+"""Metrics that are taken after the logistic."""
+
+LEAST = 3
+"""Clips of a content that has numbers of its own."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -40,6 +46,9 @@ class Spread:
 def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     """Median and 95 % interval of every metric over subsets or splits.
 
+    PLCC and RMSE of rows whose logistic was not fitted (`logistic_fit` of 0) are raw numbers, of
+    another kind than the rest and sometimes of another unit, so they are left out.
+
     Args:
         rows: metrics by name, one mapping for each subset; undefined values are left out.
 
@@ -48,7 +57,10 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     """
     found = {}
     for name in dict.fromkeys(name for row in rows for name in row):
-        values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
+        counted = rows
+        if name in AFTER_CURVE:
+            counted = [row for row in rows if row.get("logistic_fit") != 0.0]
+        values = [row[name] for row in counted if not math.isnan(row.get(name, math.nan))]
         cuts = np.percentile(values, [50, 2.5, 97.5]).tolist() if values else [math.nan] * 3
         mean = float(np.mean(values)) if values else math.nan
         found[name] = Spread(cuts[0], cuts[1], cuts[2], len(values), mean)
@@ -115,7 +127,8 @@ def metrics_over_subsets(
 
     This says how much the numbers depend on which clips were tested, not on which ones were
     trained on: the model stays the same, and subsets overlap, so that intervals are not those of
-    independent splits. Training anew on each split is `coefvq.compare` with other seeds.
+    independent splits. Training anew on each split is `coefvq.compare` with several seeds: the
+    embedded clips and manifests without a column of splits are split anew by each.
 
     Args:
         scores: (n,).
@@ -131,7 +144,7 @@ def metrics_over_subsets(
 
 
 def metrics_by_group(
-    scores: Array, labels: Array, groups: Sequence[str], *, least: int = 3
+    scores: Array, labels: Array, groups: Sequence[str], *, least: int = LEAST
 ) -> dict[str, dict[str, float]]:
     """SRCC, PLCC and RMSE (raw: a curve of four parameters is too much for few clips) by content.
 
@@ -161,6 +174,8 @@ def metrics_by_group(
 
 
 __all__ = [
+    "AFTER_CURVE",
+    "LEAST",
     "MAX_SUBSETS",
     "Spread",
     "check_count",

@@ -29,6 +29,16 @@ def test_medians_and_intervals_by_hand():
     assert math.isnan(found["plcc"].median) and found["plcc"].n == 0
 
 
+def test_raw_numbers_do_not_enter_medians_of_fitted_ones():
+    fitted = {"plcc": 0.9, "rmse": 9.0, "rmse_raw": 180.0, "logistic_fit": 1.0}
+    raw = {"plcc": 0.7, "rmse": 187.5, "rmse_raw": 187.5, "logistic_fit": 0.0}
+    found = summarise([fitted, raw, raw])
+    assert (found["rmse"].median, found["rmse"].n) == (9.0, 1)
+    assert (found["plcc"].median, found["plcc"].n) == (0.9, 1)
+    assert found["rmse_raw"].n == found["logistic_fit"].n == 3
+    assert summarise([raw])["rmse"].n == 0 and math.isnan(summarise([raw])["rmse"].median)
+
+
 def test_subsets_hold_whole_contents():
     for subset in content_subsets(GROUPS, 10):
         inside = {GROUPS[i] for i in subset}
