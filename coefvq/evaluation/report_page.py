@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coefvq.evaluation.cascade_lines import cascade_lines
+from coefvq.evaluation.compute_page import compute_lines
 from coefvq.evaluation.markdown import METRIC_LABELS, shown, table
 from coefvq.evaluation.score_page import score_lines
 
@@ -37,7 +38,7 @@ def page(report: Mapping[str, Any]) -> str:
         parts.append(f"```\n{report['command']}\n```")
     parts += _test(test, report)
     parts += _pairs(report)
-    parts += _compute(report)
+    parts += compute_lines(report)
     if report.get("cascade"):
         parts += ["## Cascade", *cascade_lines(report["cascade"]), *_about_cascade(report)]
     if report.get("notes"):
@@ -226,33 +227,6 @@ def _pairs(report: Mapping[str, Any]) -> list[str]:
             f"and recall {point['val_recall']:.4f} on {point['n']} validation examples"
             + (f", {point['taken']} of which it calls positive." if "taken" in point else ".")
         )
-    return parts
-
-
-def _compute(report: Mapping[str, Any]) -> list[str]:
-    """What an answer costs each model; reports of older runs know less."""
-    costs = report.get("compute") or {}
-    if not costs:
-        return []
-    unit = "pair" if report.get("pairs") else "clip"
-    first = next(iter(costs.values()))
-    frames = f", {first['frames']} frames a clip" if "frames" in first else ""
-    rows = [
-        (
-            name.replace("_", " "),
-            f"{c['parameters'] / 1e6:.2f}" if "parameters" in c else "",
-            f"{c['gflop']:.3f}",
-            f"{c['ms']:.2f}",
-        )
-        for name, c in costs.items()
-    ]
-    parts = [
-        f"### Cost of a {unit}",
-        table(("model", "parameters, M", "GFLOP", "ms here"), rows),
-        f"On decoded frames{frames}, {first['batch']} {unit}s at a time.",
-    ]
-    if any(c.get("privileged") for c in costs.values()):
-        parts[-1] += " What it takes to compute the teacher's privileged features is not counted."
     return parts
 
 
