@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, open_dict
 
 from coefvq import config
-from coefvq.data.seen_clips import count_seen, read_seen
+from coefvq.data.seen_clips import clip_hashes, count_seen, read_seen
 from coefvq.prepare import prepared_data
 
 Say = Callable[..., None]
@@ -112,6 +112,8 @@ def check_unseen(folders: Iterable[tuple[str, Path]], data: Any, how: str, say: 
     """
     if how not in ("refuse", "allow"):
         raise ValueError(f"seen_clips={how} is unknown; choose refuse or allow")
+    val, test = (data.splits[split] for split in ("val", "test"))
+    val_hashes, test_hashes = clip_hashes(val), clip_hashes(test)  # each file is read once
     for who, folder in folders:
         known = read_seen(folder)
         if known is None:
@@ -120,8 +122,7 @@ def check_unseen(folders: Iterable[tuple[str, Path]], data: Any, how: str, say: 
                 "saved it), so nobody has checked that these are new to it"
             )
             continue
-        val, test = (data.splits[split] for split in ("val", "test"))
-        fits, judges = count_seen(val, known), count_seen(test, known)
+        fits, judges = count_seen(val_hashes, known), count_seen(test_hashes, known)
         if not fits + judges:
             continue
         sentence = (

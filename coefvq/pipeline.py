@@ -120,7 +120,7 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
                 with clip_features(cfg, data, first):
                     report["test"]["first_stage"] = score_alone(data, first.to(device), device)
         if student is not None:
-            export_student(student, data, folder, report, cfg.start)
+            export_student(student, data, folder, report, started)
         if student is not None and teacher is not None and cfg.cascade.gate is not None:
             with watch("cascade"):
                 try:
@@ -206,7 +206,7 @@ def export_student(
     data: Any,
     folder: RunFolder,
     report: dict[str, Any],
-    start: str | None = None,
+    started: str | None = None,
 ) -> None:
     """Write all that serving needs: weights, config, tokenizer, reading, task, threshold.
 
@@ -225,7 +225,6 @@ def export_student(
         overwrite=True,
     )
     only = data.train_on == "labelled"
-    started = None if start == "labels" else start
     remember_training(folder.student, data, labelled=only, started_from=started)
 
 

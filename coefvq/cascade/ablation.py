@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coefvq.cascade.arrays import Task, Values
+from coefvq.cascade.arrays import Task, Values, share_of
 from coefvq.cascade.band_error import band_error
-from coefvq.cascade.curves import share_of, system_metrics
+from coefvq.cascade.curves import system_metrics
 from coefvq.cascade.decision_cut import DecisionThreshold
 from coefvq.cascade.fitting import fit_policy
 from coefvq.cascade.scored import judging_weight

@@ -148,6 +148,14 @@ def check_weight(sample_weight: Values | None, n: int) -> Array:
     return weight
 
 
+def share_of(routes: Flags, sample_weight: Values | None = None) -> float:
+    """Share of the traffic that is deferred, in [0, 1]; (N,) weights, None: all count alike."""
+    if sample_weight is None:
+        return float(routes.mean())
+    weight = check_weight(sample_weight, len(routes))
+    return min(1.0, float((weight * routes).sum() / weight.sum()))
+
+
 def check_column(values: Values, what: str, n: int | None = None) -> Array:
     """Return (N,) numbers without NaN.
 

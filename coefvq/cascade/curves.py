@@ -21,6 +21,7 @@ from coefvq.cascade.arrays import (
     check_labels,
     check_logits,
     check_weight,
+    share_of,
 )
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.decision_cut import DecisionThreshold, decide
@@ -99,14 +100,6 @@ def deferral_curve(
         metrics = system_metrics(final, y, task, cut, sample_weight=sample_weight)
         points.append(CurvePoint(budget, share, metrics, seconds))
     return tuple(points)
-
-
-def share_of(routes: Flags, sample_weight: Values | None = None) -> float:
-    """Share of the traffic that is deferred, in [0, 1]; (N,) weights, None: all count alike."""
-    if sample_weight is None:
-        return float(routes.mean())
-    weight = check_weight(sample_weight, len(routes))
-    return min(1.0, float((weight * routes).sum() / weight.sum()))
 
 
 def system_metrics(

@@ -10,10 +10,15 @@ import numpy as np
 from coefvq.cascade.arrays import Array
 
 
+def kish(weight: Array) -> float:
+    """(Σ w)² / Σ w² (Kish, 1965): how many equal clips spread as much, whatever they are."""
+    return float(weight.sum()) ** 2 / float((weight**2).sum())
+
+
 def effective_clips(weight: Array, values: Array, *, lost: float = 0.0) -> float:
     """How many equally weighted clips would know the share of `values` as well.
 
-    Kish's (Σ w)² / Σ w² (1965), or less where heavy clips differ more from the mean than light
+    Kish's number (`kish`), or less where heavy clips differ more from the mean than light
     ones: p·(1 − p) over the linearised variance Σ w²·(x − p)² / (Σ w)² of the weighted share p.
 
     Args:
@@ -25,7 +30,7 @@ def effective_clips(weight: Array, values: Array, *, lost: float = 0.0) -> float
     values = np.append(values, 1.0) if lost else values
     whole = float(weight.sum())
     share = float(weight @ values) / whole
-    most = whole**2 / float((weight**2).sum())
+    most = kish(weight)
     variance = float((weight**2) @ (values - share) ** 2) / whole**2
     return min(most, share * (1 - share) / variance) if variance > 0 else most
 
@@ -47,11 +52,10 @@ def weighted_interval(
             sample: as much spread on top.
     """
     share = float(weight @ values) / float(weight.sum())
-    most = float(weight.sum()) ** 2 / float((weight**2).sum())
     lower = effective_clips(weight, values)
-    upper = min(most, effective_clips(weight, values, lost=float(weight.max())))
-    ends = (wilson(share, 1 / (1 / n + unseen), confidence) for n in (lower, upper))
-    return next(ends)[0], next(ends)[1]
+    upper = min(kish(weight), effective_clips(weight, values, lost=float(weight.max())))
+    one, other = (wilson(share, 1 / (1 / n + unseen), confidence) for n in (lower, upper))
+    return one[0], other[1]
 
 
 def wilson(rate: float, n: float, confidence: float) -> tuple[float, float]:

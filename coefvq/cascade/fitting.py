@@ -16,6 +16,7 @@ from coefvq.cascade.arrays import (
     Whole,
     as_array,
     probabilities,
+    share_of,
 )
 from coefvq.cascade.calibrate import Kind, fit_calibrator
 from coefvq.cascade.cost import Cost
@@ -269,11 +270,11 @@ def _expected(
 ) -> dict[str, Any]:
     """Figures on the clips that the threshold was chosen by, in the traffic's prevalence."""
     weight = clips.weight * clips.traffic
-    share = float((weight * routes).sum() / weight.sum())
+    share = share_of(routes, weight)
     known = effective_clips(weight[clips.traffic], routes[clips.traffic].astype(np.float64))
     found: dict[str, Any] = {"deferred": share, "clips": int(known + 1e-6)}
     if cost is not None:
-        found["seconds_per_1000"] = cost.per_1000(min(share, 1.0))
+        found["seconds_per_1000"] = cost.per_1000(share)
     if clips.labels is None:
         return found
     for who, logits in scores.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from coefvq.cascade.arrays import share_of
 from coefvq.cascade.band_error import band_error
 from coefvq.cascade.cost import Cost
 from coefvq.cascade.curves import (
@@ -14,7 +15,6 @@ from coefvq.cascade.curves import (
     aurc,
     deferral_curve,
     normalised_area,
-    share_of,
     system_metrics,
 )
 from coefvq.cascade.decision_cut import best_cut, decide

@@ -9,7 +9,7 @@ import numpy as np
 from coefvq.cascade.arrays import Array, Flags, Values, Whole, probabilities
 from coefvq.cascade.decision_cut import DecisionThreshold, decide
 from coefvq.evaluation.calibration import NUM_BINS
-from coefvq.evaluation.metrics import MIN_PRECISION
+from coefvq.evaluation.metrics import MIN_PRECISION, mean_of_defined
 
 
 def weighted_metrics(
@@ -37,11 +37,11 @@ def weighted_metrics(
     ranked = [_ranking(score, truth, weight) for score, truth in columns]
     confidence, outcome = (p, labels == 1) if binary else (p.max(axis=1), right)
     found = {
-        "f1": _mean([_f1(a, t, weight) for a, (_, t) in zip(said, columns, strict=True)]),
+        "f1": mean_of_defined([_f1(a, t, weight) for a, (_, t) in zip(said, columns, strict=True)]),
         "accuracy": float(weight @ right / weight.sum()),
-        "average_precision": _mean([r[0] for r in ranked]),
-        "auroc": _mean([r[1] for r in ranked]),
-        "recall_at_precision_80": _mean([r[2] for r in ranked]),
+        "average_precision": mean_of_defined([r[0] for r in ranked]),
+        "auroc": mean_of_defined([r[1] for r in ranked]),
+        "recall_at_precision_80": mean_of_defined([r[2] for r in ranked]),
         "ece": weighted_ece(confidence, outcome, weight),
     }
     if binary:
@@ -85,8 +85,3 @@ def _f1(said: Flags, truth: Flags, weight: Array) -> float:
     if not truth.any():
         return math.nan
     return float(2 * (weight @ (said & truth)) / (weight @ said + weight @ truth))
-
-
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return sum(defined) / len(defined) if defined else math.nan

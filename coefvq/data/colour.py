@@ -6,18 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import av
-
-from coefvq.data.media import UnreadableClip, open_file
+from coefvq.data.headers import SHOWN, examples, from_header
 
 TRANSFERS = {16: "PQ", 18: "HLG"}
 """Of HDR, by the numbers of ITU-T H.273."""
 
 PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 """Wider than BT.709's, likewise."""
-
-SHOWN = 2
-"""Clips that are named."""
 
 
 def colour_of(path: str | Path) -> str | None:
@@ -30,11 +25,7 @@ def colour_of(path: str | Path) -> str | None:
         For instance `"PQ, BT.2020, 10 bits"`; None for SDR of 8 bits, for a file that says nothing
         (most SDR files do not), and for one that cannot be opened or has no video.
     """
-    try:
-        with open_file(path) as container:
-            return stream_colour(next(iter(container.streams.video), None))
-    except (av.FFmpegError, UnreadableClip, OSError, ValueError):
-        return None
+    return from_header(path, stream_colour)
 
 
 def stream_colour(stream: Any) -> str | None:
@@ -65,10 +56,9 @@ def colour_note(colours: Mapping[str, str], total: int) -> str | None:
     """
     if not colours:
         return None
-    shown = "; ".join(f"{name}: {words}" for name, words in list(colours.items())[:SHOWN])
     return (
         f"{len(colours)} of {total} clips are HDR, of wide colours or above 8 bits "
-        f"({shown}{'; …' if len(colours) > SHOWN else ''}): they are read as SDR of 8 bits without "
+        f"({examples(colours)}): they are read as SDR of 8 bits without "
         "mapping tones, so a score of HDR or wide colours means little unless the model was "
         "trained on such clips read this way"
     )

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import av
-
-from coefvq.data.media import UnreadableClip, open_file
+from coefvq.data.headers import examples, from_header
 from coefvq.types import InputSpec
 
 ENLARGED = 1.25
 """From this factor on a picture that is enlarged is worth a word: scaling up blurs."""
-
-SHOWN = 2
-"""Clips that are named."""
 
 
 def reading_remarks(path: str | Path, inputs: InputSpec, frames: int) -> str:
@@ -33,7 +29,7 @@ def reading_remarks(path: str | Path, inputs: InputSpec, frames: int) -> str:
         said.append("a single frame")
     elif 2 * frames <= inputs.num_frames:
         said.append(f"{frames} frames where {inputs.num_frames} are read")
-    if size := _size(path):
+    if size := from_header(path, _size):
         side = max(size) if inputs.fit == "letterbox" else min(size)
         if side * ENLARGED < inputs.frame_size:
             said.append(f"{size[0]}×{size[1]} pixels, enlarged to {inputs.frame_size}")
@@ -53,24 +49,18 @@ def remarks_note(found: Mapping[str, str], total: int) -> str | None:
     found = {name: words for name, words in found.items() if words}
     if not found:
         return None
-    shown = "; ".join(f"{name}: {words}" for name, words in list(found.items())[:SHOWN])
     return (
         f"{len(found)} of {total} clips are unlike what models are trained on "
-        f"({shown}{'; …' if len(found) > SHOWN else ''}): see column remarks"
+        f"({examples(found)}): see column remarks"
     )
 
 
-def _size(path: str | Path) -> tuple[int, int] | None:
+def _size(stream: Any) -> tuple[int, int] | None:
     """Width and height as stored; None where the header does not say them."""
-    try:
-        with open_file(path) as container:
-            stream = next(iter(container.streams.video), None)
-            context = None if stream is None else stream.codec_context
-            if context is None or not context.width or not context.height:
-                return None
-            return context.width, context.height
-    except (av.FFmpegError, UnreadableClip, OSError, ValueError):
+    context = None if stream is None else stream.codec_context
+    if context is None or not context.width or not context.height:
         return None
+    return context.width, context.height
 
 
-__all__ = ["ENLARGED", "SHOWN", "reading_remarks", "remarks_note"]
+__all__ = ["ENLARGED", "reading_remarks", "remarks_note"]

@@ -92,9 +92,9 @@ def read_seen(folder: str | Path) -> np.ndarray | None:
     return known
 
 
-def count_seen(clips: Iterable[Clip], known: np.ndarray) -> int:
-    """How many of the clips are among those that a model remembers."""
-    return int(np.isin(np.array(clip_hashes(clips), np.uint64), known).sum())
+def count_seen(hashes: Sequence[int], known: np.ndarray) -> int:
+    """How many clips, by `clip_hashes`, are among those that a model remembers."""
+    return int(np.isin(np.array(hashes, np.uint64), known).sum())
 
 
 def _damaged(path: Path, why: str) -> str:

@@ -112,7 +112,7 @@ def compute_metrics(
         else decided
     )
     metrics = {
-        "f1": _mean(_f1(c) for c in one_against_rest(shown, labels, task)),
+        "f1": mean_of_defined(_f1(c) for c in one_against_rest(shown, labels, task)),
         "accuracy": (decided == labels).double().mean().item(),
         "average_precision": _macro(columns, binary_average_precision),
         "auroc": _macro(columns, binary_auroc),
@@ -176,7 +176,7 @@ def fit_notes(
     return [f"plcc and rmse are of raw scores, the logistic was not fitted: {fit.reason}"]
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean_of_defined(values: Iterable[float]) -> float:
     """Mean over the defined values; NaN when there is none."""
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
@@ -184,7 +184,7 @@ def _mean(values: Iterable[float]) -> float:
 
 def _macro(columns: list[Column], metric: Callable[[Tensor, Tensor], Tensor]) -> float:
     """Mean of a ranking metric over the columns that hold both answers (others rank nothing)."""
-    return _mean(
+    return mean_of_defined(
         float(metric(probability, truth.long()))
         for _, probability, truth in columns
         if truth.any() and not truth.all()
@@ -204,7 +204,7 @@ def _ece(logits: Tensor, labels: Tensor, task: TaskSpec) -> float:
     if task.kind != "multilabel":
         return expected_calibration_error(*confidence_and_outcome(logits, labels, task))
     # A pooled error would let one label's overconfidence hide another's underconfidence.
-    return _mean(
+    return mean_of_defined(
         expected_calibration_error(probability, truth)
         for _, probability, truth in one_against_rest(logits.sigmoid(), labels, task)
     )
