@@ -94,7 +94,10 @@ def small():
     from coefvq.compare import Job, compose
 
     def config(*words, folder):
-        return compose(Job("x", None, 1, (*SMALL, *words), folder))
+        cfg = compose(Job("x", None, 1, (*SMALL, *words), folder))
+        if cfg.teacher.pretraining is not None and "teacher.pretraining" not in " ".join(words):
+            cfg.teacher.pretraining.max_steps, cfg.teacher.pretraining.clips = 2, 4
+        return cfg
 
     return config
 

@@ -47,9 +47,10 @@ class EpochLoader(DataLoader[Any]):
         )
 
     def __iter__(self) -> Any:
+        # Lazily: where a run is resumed, Lightning asks for the iterator before it sets the epoch.
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
-        return super().__iter__()
+        yield from super().__iter__()
 
 
 def as_is(batch: Any) -> Any:

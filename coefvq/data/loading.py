@@ -95,7 +95,7 @@ class EpochShuffle(Sampler[int]):
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(_number(f"order {self.seed} {self.epoch}"))
+        generator = torch.Generator().manual_seed(number_of(f"order {self.seed} {self.epoch}"))
         if self.labelled_per_batch is None or self.labelled is None:
             yield from torch.randperm(self.size, generator=generator).tolist()
             return
@@ -111,7 +111,8 @@ def _endless(items: Tensor, generator: torch.Generator) -> Iterator[int]:
         yield from items[torch.randperm(len(items), generator=generator)].tolist()
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
+    """A seed out of words: the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
 
 
@@ -208,7 +209,7 @@ class ClipDataset(Dataset[Batch]):
             # numbered view not even to the seed, because answers to it are kept for other runs.
             view = self._view(clip.id)
             draw = f"{self.seed} {int(self._epoch[0])}" if view is None else f"view {view}"
-            rng = np.random.default_rng(_number(f"frames {draw} {clip.id}"))
+            rng = np.random.default_rng(number_of(f"frames {draw} {clip.id}"))
             try:
                 readings.append((index, read_file(clip.path, self.inputs, self.sampling, rng)))
             except UnreadableClip as caught:
@@ -228,7 +229,7 @@ class ClipDataset(Dataset[Batch]):
             return None
         if self.view is not None or self.views is None:
             return self.view
-        return _number(f"view {self.seed} {int(self._epoch[0])} {clip_id}") % self.views
+        return number_of(f"view {self.seed} {int(self._epoch[0])} {clip_id}") % self.views
 
     def view_names(self, ids: Sequence[str]) -> tuple[str, ...] | None:
         """What a batch of these clips would show now; None where frames are drawn anew."""
@@ -264,4 +265,4 @@ class ClipDataset(Dataset[Batch]):
         )
 
 
-__all__ = ["ClipDataset", "EpochShuffle", "label_tensors"]
+__all__ = ["ClipDataset", "EpochShuffle", "label_tensors", "number_of"]

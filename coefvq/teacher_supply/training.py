@@ -31,6 +31,7 @@ from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.objective import Objective
 from coefvq.runs import rank
 from coefvq.teacher_supply.clips import data_read
+from coefvq.teacher_supply.pretraining import WEIGHTS, pretrain
 from coefvq.teachers.rescaled import RescaledTeacher
 
 
@@ -103,7 +104,7 @@ def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
     kept = ("precision", "gradient_clip_val", "accumulate_grad_batches", "devices", "strategy")
     teacher = OmegaConf.to_container(cfg.teacher, resolve=True)
     assert isinstance(teacher, dict)
-    own = ("objective",) if teacher.get("objective") is not None else ()
+    own = [key for key in ("objective", "pretraining") if teacher.get(key) is not None]
     teacher = {key: teacher[key] for key in ("name", "model", "inputs", "training", *own)}
     optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
     assert isinstance(optimizer, dict)
@@ -159,6 +160,7 @@ def _find_or_train(
         remember_training(model_folder, data, labelled=True, exclude=exclude)
         write_json(done, {"fingerprint": fingerprint, "seconds": seconds, "settings": settings})
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # nobody goes on from there
+        (folder / WEIGHTS).unlink(missing_ok=True)
     return TrainedTeacher(module, cfg.teacher.name, fingerprint, model_folder, seconds, False)
 
 
@@ -169,6 +171,7 @@ def train_teacher(
     training = cfg.teacher.training
     engine.seed_everything(cfg.seed)
     module = engine.build(cfg.teacher.model, **_own_words(cfg, data))
+    pretrain(cfg, data, module, folder)
     distiller = Distiller(
         module,
         teacher_objective(cfg, data),

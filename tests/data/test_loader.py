@@ -112,3 +112,15 @@ def test_one_process_is_left_as_it_was(pairs_of):
     order = EpochShuffle(13, 1)
     loader = make_loader(pairs_of(13), 4, 0, order)
     assert loader.sampler is order and len(loader) == 3
+
+
+def test_the_epoch_is_that_of_the_first_batch(pairs_of, monkeypatch):
+    """A resumed run makes the iterator first and sets the epoch then."""
+    seen = []
+    monkeypatch.setattr(PairDataset, "set_epoch", lambda _, epoch: seen.append(epoch))
+    loader = make_loader(pairs_of(8), 4, 0, EpochShuffle(8, 1))
+    started = iter(loader)
+    loader.sampler.set_epoch(3)
+    found = [batch.ids for batch in started]
+    assert seen == [3]
+    assert found == [batch.ids for batch in loader]

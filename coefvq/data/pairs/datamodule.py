@@ -22,10 +22,12 @@ from coefvq.data.pairs.dataset import PairDataset
 from coefvq.data.pairs.manifest import (
     PairManifest,
     PairSource,
+    alike_groups,
     clips_of,
+    describe_pairs,
     reading_fingerprint,
-    summarise_pairs,
 )
+from coefvq.data.pairs.pretext import PretextPairs
 from coefvq.data.pairs.texts import warn_of_cut_texts
 from coefvq.data.reader import ClipReader
 from coefvq.data.sampling import EVAL_POLICIES
@@ -156,20 +158,7 @@ class PairDataModule(lightning.LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """Say in plain numbers what the data are, for a report."""
-        splits = {s: summarise_pairs(self.splits[s], self.sub_labels) for s in SPLITS}
-        return {
-            "task": self.task.name,
-            "kind": self.task.kind,
-            "classes": list(self.task.classes),
-            "sub_labels": list(self.sub_labels),
-            "privileged": 0,
-            "vocab_size": self.vocab_size,
-            "fingerprint": self.fingerprint,
-            "splits": splits,
-            "skipped": [
-                {"id": b.id, "path": str(b.path), "reason": b.reason} for b in self.bad_clips
-            ],
-        }
+        return describe_pairs(self, self.splits, self.bad_clips)
 
     def train_dataloader(self) -> EpochLoader:
         """Shuffled training batches."""
@@ -193,6 +182,19 @@ class PairDataModule(lightning.LightningDataModule):
                 raise ValueError("no labelled training pair is left outside the excluded ones")
             dataset = self._dataset(pairs, dataset.clips.sampling)
         return self._shuffled(dataset, None)
+
+    def pretext_dataloader(self, clips: int) -> EpochLoader:
+        """Shuffled batches of so many training clips, made into pairs that need no label.
+
+        The clips are those of all training pairs, whatever `train_on` says.
+        """
+        pairs, policy = self.splits["train"], self.inputs.train_sampling
+        bad = {clip.id for clip in self._decode(clips_of(pairs), policy)}
+        good, groups = [c for c in clips_of(pairs) if c.id not in bad], alike_groups(pairs)
+        dataset = PretextPairs(
+            self._clips(good, policy), [groups[clip.id] for clip in good], self.seed
+        )
+        return make_loader(dataset, clips, self.num_workers, EpochShuffle(len(good), self.seed))
 
     def val_dataloader(self) -> EpochLoader:
         """Validation batches, in the table's order."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from coefvq.data.content import file_content
+from coefvq.data.media import BadClip
+from coefvq.data.splits import joined
 from coefvq.pairs import Pair
 from coefvq.types import Clip, InputSpec, TaskSpec
 
@@ -104,6 +106,43 @@ def summarise_pairs(pairs: Sequence[Pair], sub_labels: Sequence[str]) -> dict[st
     return summary
 
 
+def describe_pairs(
+    data: Any, splits: Mapping[str, Sequence[Pair]], skipped: Sequence[BadClip]
+) -> dict[str, Any]:
+    """Say in plain numbers what the data are, for a report.
+
+    Args:
+        data: prepared: its task, sub-labels, vocabulary and fingerprint.
+        splits: pairs by split.
+        skipped: clips that could not be read.
+    """
+    return {
+        "task": data.task.name,
+        "kind": data.task.kind,
+        "classes": list(data.task.classes),
+        "sub_labels": list(data.sub_labels),
+        "privileged": 0,
+        "vocab_size": data.vocab_size,
+        "fingerprint": data.fingerprint,
+        "splits": {s: summarise_pairs(pairs, data.sub_labels) for s, pairs in splits.items()},
+        "skipped": [{"id": b.id, "path": str(b.path), "reason": b.reason} for b in skipped],
+    }
+
+
+def alike_groups(pairs: Sequence[Pair]) -> dict[str, str]:
+    """What clips show in common, as far as pairs tell: a name for each clip's id.
+
+    A clip's own group, where its manifest gives one. The others share a name where they hang
+    together by pairs that are not known to be of different content.
+    """
+    ties = [(p.query.id, p.query.id if p.label == 0 else p.candidate.id) for p in pairs]
+    tied = joined([*ties, *((p.candidate.id, p.candidate.id) for p in pairs)])
+    return {
+        clip.id: f"clip {tied[clip.id]}" if clip.group is None else f"group {clip.group}"
+        for clip in clips_of(pairs)
+    }
+
+
 def reading_fingerprint(manifest: PairManifest, inputs: InputSpec, tokenizer: str) -> str:
     """Identity of pairs together with how their clips are read."""
     content = [manifest.fingerprint, manifest.task.to_dict(), manifest.sub_labels]
@@ -114,7 +153,9 @@ def reading_fingerprint(manifest: PairManifest, inputs: InputSpec, tokenizer: st
 __all__ = [
     "PairManifest",
     "PairSource",
+    "alike_groups",
     "clips_of",
+    "describe_pairs",
     "pairs_fingerprint",
     "reading_fingerprint",
     "summarise_pairs",

@@ -77,6 +77,9 @@ class BackboneConfig:
         image_size: side of the frames that the tower reads, in pixels. The Qwen towers take any
             multiple of two patches.
         patch_size: side of a patch, in pixels.
+        init_std: standard deviation of random weights of language model and projector. The usual
+            0.02 is for the usual widths: a narrow model starts with hardly any signal then, and one
+            of width 128 learns several times faster from 0.09.
         architecture: a transformers config as plain values, in place of the shape above; what
             saved models hold.
     """
@@ -96,9 +99,12 @@ class BackboneConfig:
     vision_feedforward: int = 4304
     image_size: int = 384
     patch_size: int = 14
+    init_std: float = 0.02
     architecture: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.init_std <= 0:
+            raise ValueError(f"init_std must be above 0, got {self.init_std}")
         _check("family", self.family, Family)
         _check("dtype", self.dtype, Dtype)
         for width, heads in (("width", "heads"), ("vision_width", "vision_heads")):

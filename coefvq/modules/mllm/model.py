@@ -13,6 +13,7 @@ from coefvq.modules.frames import FrameConfig, FrameProcessor
 from coefvq.modules.mllm.audio import AudioPath
 from coefvq.modules.mllm.backbone import Backbone, Piece, open_backbone
 from coefvq.modules.mllm.config import MLLMConfig
+from coefvq.modules.mllm.distinct import Distinct, distinct_clips, sound_of
 from coefvq.modules.mllm.lora import add_lora, note_full_training
 from coefvq.modules.mllm.prompt import Prompt, PromptTokenizer, Slot, check_tokenizer, make_prompt
 from coefvq.modules.mllm.readout import (
@@ -166,8 +167,9 @@ class MLLM(nn.Module):
                 f"the layout {self.prompt.layout!r} is for {self.num_clips} clips, got {len(clips)}"
             )
         masks = [clip.frame_mask for clip in clips] if frame_masks is None else frame_masks
-        videos = self._videos(clips, masks)
-        sounds, pooled, unused = self._sounds(clips, videos)
+        distinct = distinct_clips(clips, masks)
+        videos = self._videos(clips, masks, distinct)
+        sounds, pooled, unused = self._sounds(clips, videos, distinct)
         hidden, mask = self.backbone(self._sequences(clips, videos, sounds))
         states = last_hidden(hidden, mask)
         said: tuple[Tensor, Tensor] | tuple[()] = ()
@@ -181,16 +183,18 @@ class MLLM(nn.Module):
         read = torch.cat([states.float() + unused, *pooled], dim=-1)
         return Answers(*self.read_out(read), *said)
 
-    def _videos(self, clips: Sequence[Batch], masks: Sequence[Tensor]) -> list[list[Piece]]:
-        """Tokens of the real frames of every clip; the tower runs once on all of them."""
-        pixels = torch.cat(
-            [
-                self.frames(clip.frames[mask][None])[0]
-                for clip, mask in zip(clips, masks, strict=True)
-            ]
-        )
-        counts = torch.cat([mask.sum(1) for mask in masks]).tolist()
-        return _by_clip(self.backbone.encode_frames(pixels, counts), len(clips))
+    def _videos(
+        self, clips: Sequence[Batch], masks: Sequence[Tensor], distinct: Distinct
+    ) -> list[list[Piece]]:
+        """Tokens of the real frames of every clip; the tower runs once on all that differ."""
+        pixels = [
+            self.frames(clip.frames[rows][mask[rows]][None])[0]
+            for clip, mask, rows in zip(clips, masks, distinct.rows, strict=True)
+            if rows
+        ]
+        counts = distinct.join(masks).sum(1).tolist()
+        pieces = self.backbone.encode_frames(torch.cat(pixels), counts)
+        return _by_clip([pieces[place] for place in distinct.places.tolist()], len(clips))
 
     def _sequences(
         self, clips: Sequence[Batch], videos: list[list[Piece]], sounds: list[list[Piece]]
@@ -220,7 +224,7 @@ class MLLM(nn.Module):
         return self.backbone.embed(torch.as_tensor(ids, dtype=torch.long, device=device))
 
     def _sounds(
-        self, clips: Sequence[Batch], videos: list[list[Piece]]
+        self, clips: Sequence[Batch], videos: list[list[Piece]], distinct: Distinct
     ) -> tuple[list[list[Piece]], list[Tensor], Tensor | float]:
         """Put sound where the mode wants it.
 
@@ -230,16 +234,16 @@ class MLLM(nn.Module):
         """
         nothing = Piece(self._embed((), clips[0].device))
         silence = [[nothing] * len(clip) for clip in clips]
-        audio, mask = _sound_of(clips)
+        audio, mask = sound_of(clips, distinct)
         if self.audio_mode is None or audio is None or mask is None:
             if self.audio_mode != "late":
                 return silence, [], 0.0
             zeros = torch.zeros(len(clips[0]), self.backbone.width, device=clips[0].device)
             return silence, [zeros] * len(clips), 0.0
         if self.audio is None:
-            tokens = self.backbone.encode_audio(audio, mask)
-            return _by_clip([Piece(row) for row in tokens], len(clips)), [], 0.0
-        tokens, token_mask = self.audio(audio, mask)
+            heard = [Piece(row) for row in self.backbone.encode_audio(audio, mask)]
+            return _by_clip([heard[n] for n in distinct.places.tolist()], len(clips)), [], 0.0
+        tokens, token_mask = map(distinct.spread, self.audio(audio, mask))
         if self.audio_mode == "mid":
             pieces = [piece for clip in videos for piece in clip]
             changed = self.audio.cross([piece.tokens for piece in pieces], tokens, token_mask)
@@ -257,22 +261,6 @@ class MLLM(nn.Module):
 def _by_clip(rows: list[Piece], clips: int) -> list[list[Piece]]:
     size = len(rows) // clips
     return [rows[start * size : (start + 1) * size] for start in range(clips)]
-
-
-def _sound_of(clips: Sequence[Batch]) -> tuple[Tensor | None, Tensor | None]:
-    """Sound of all clips below one another, and its mask."""
-    audio = [clip.audio for clip in clips if clip.audio is not None]
-    if len(audio) < len(clips):
-        if audio:
-            raise ValueError("one side of the pairs has sound tensors and the other has none")
-        return None, None
-    masks = [
-        clip.audio_mask
-        if clip.audio_mask is not None
-        else torch.ones(len(a), a.shape[-1], dtype=torch.bool, device=a.device)
-        for clip, a in zip(clips, audio, strict=True)
-    ]
-    return torch.cat(audio), torch.cat(masks)
 
 
 def _resolved(config: MLLMConfig, backbone: Backbone, audio: AudioPath | None) -> MLLMConfig:

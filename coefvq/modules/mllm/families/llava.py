@@ -46,6 +46,7 @@ class LlavaOneVision(Backbone):
                 num_attention_heads=config.heads,
                 num_key_value_heads=config.key_value_heads,
                 intermediate_size=config.feedforward,
+                initializer_range=config.init_std,
                 tie_word_embeddings=True,
                 rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
             ),

@@ -66,6 +66,7 @@ class QwenOmni(Backbone):
                 "num_attention_heads": config.heads,
                 "num_key_value_heads": config.key_value_heads,
                 "intermediate_size": config.feedforward,
+                "initializer_range": config.init_std,
                 "rope_parameters": {
                     "rope_type": "default",
                     "rope_theta": 1_000_000.0,

@@ -54,6 +54,7 @@ class QwenVL(Backbone):
                 "num_attention_heads": config.heads,
                 "num_key_value_heads": config.key_value_heads,
                 "intermediate_size": config.feedforward,
+                "initializer_range": config.init_std,
                 "bos_token_id": None,
                 "eos_token_id": None,
                 "rope_parameters": {
