@@ -176,14 +176,15 @@ def forgotten_if_unused(run: RunFolder) -> Iterator[None]:
 
 
 def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """`key: stored -> given` for every dotted key that differs, without the bookkeeping keys."""
+    """`key: stored -> given` for every dotted key that differs, without the bookkeeping keys.
+
+    A key that is missing is null: a word that an older version did not know.
+    """
     left, right = flatten(stored), flatten(given)
-    missing = object()
     return [
         f"{key}: {left.get(key)!r} -> {right.get(key)!r}"
         for key in sorted(left.keys() | right.keys())
-        if key.split(".")[0] not in _NOT_COMPARED
-        and left.get(key, missing) != right.get(key, missing)
+        if key.split(".")[0] not in _NOT_COMPARED and left.get(key) != right.get(key)
     ]
 
 
