@@ -111,8 +111,9 @@ def check_words_are_read(cfg: DictConfig, words: Sequence[str]) -> None:
     """
     if OmegaConf.select(cfg, "teacher.checkpoint") is None:
         return
+    made_here = tuple(f"teacher.{room}." for room in ("model", "pretraining", "training"))
     for word in words:
-        if word.lstrip("+~").startswith(("teacher.model.", "teacher.training.")):
+        if word.lstrip("+~").startswith(made_here):
             raise ValueError(
                 f"{word} is for a teacher that is trained here, and teacher.checkpoint="
                 f"{cfg.teacher.checkpoint} is taken as it was saved; leave out one of the two"

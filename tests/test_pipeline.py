@@ -280,3 +280,17 @@ def test_the_language_model_learns_its_rare_class_and_teaches_it(tmp_path, run):
     prevalence = report["data"]["splits"]["test"]["prevalence"]
     assert report["test"]["teacher"]["average_precision"] > 2 * prevalence
     assert report["test"]["student"]["average_precision"] > 2 * prevalence
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_pretrain_one_teacher(command, small_pairs, tmp_path):
+    """Every weight gets a gradient, also those of heads that pretraining has no label for."""
+    words = command("trainer=ddp_cpu", "teacher.pretraining={max_steps: 4, lr: 0.001, clips: 4}",
+                    "phases=[teacher]", "teacher.preflight=false", *small_pairs)  # fmt: skip
+    words[words.index("+recipe=cpfd")] = "+recipe=matchlm"
+    result = subprocess.run(words, capture_output=True, text=True, timeout=280)
+    assert result.returncode == 0, result.stderr
+    (teacher,) = (tmp_path / "home" / "teachers").iterdir()
+    assert sorted(path.name for path in teacher.iterdir()) == ["model", "teacher.json"]
+    assert "pretraining matchlm" in result.stderr and "4/4" in result.stderr

@@ -184,6 +184,11 @@ class ClipDataset(Dataset[Batch]):
         """Choose the epoch for random frame policies."""
         self._epoch[0] = epoch
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that was set, in workers as well."""
+        return int(self._epoch[0])
+
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
 

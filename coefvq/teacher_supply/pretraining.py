@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_model, save_model
 from torch import nn
 
 from coefvq import engine
 from coefvq.distiller import Distiller, public
-from coefvq.losses import SupervisedLoss
+from coefvq.losses import SubLabelLoss, SupervisedLoss
 from coefvq.objective import Objective
 from coefvq.runs import rank
+
+_log = logging.getLogger(__name__)
 
 WEIGHTS = "pretrained.safetensors"
 """Kept in the teacher's folder until it is trained, so that a killed run need not begin again."""
@@ -42,11 +47,24 @@ def pretrain(cfg: DictConfig, data: Any, module: nn.Module, folder: Path) -> Non
             "teacher.pretraining makes pairs of the training clips and needs a data set of pairs; "
             "set teacher.pretraining=null for single clips"
         )
+    named = OmegaConf.select(cfg, "teacher.model.mllm.backbone.model_name_or_path")
+    if named is not None:
+        _log.warning(
+            "teacher.pretraining is for random weights, and %s has been trained: its adapters and "
+            "projectors are trained on altered copies first; set teacher.pretraining=null "
+            "to leave that out",
+            named,
+        )
     kept, place = folder / WEIGHTS, folder / "pretraining"
     if not kept.exists():
+        terms: dict[str, nn.Module] = {"copies": SupervisedLoss(task="binary")}
+        if data.sub_labels:
+            # Without labels it is 0, but ties that head into the graph: several processes wait for
+            # the gradient of every weight.
+            terms["sub_labels"] = SubLabelLoss()
         distiller = Distiller(
             module,
-            Objective({"copies": SupervisedLoss(task="binary")}, {"copies": 1.0}),
+            Objective(terms, dict.fromkeys(terms, 1.0)),
             task=data.task,
             optimizer=engine.build(
                 cfg.optimizer, lr=words.lr, weight_decay=cfg.teacher.training.weight_decay
@@ -69,9 +87,16 @@ def pretrain(cfg: DictConfig, data: Any, module: nn.Module, folder: Path) -> Non
             part = kept.with_name(f".{kept.name}.part")
             save_model(module, str(part))  # tied weights once
             part.replace(kept)
-            shutil.rmtree(place, ignore_errors=True)
         trainer.strategy.barrier()
     load_model(module, kept)
+    if rank() == 0:
+        shutil.rmtree(place, ignore_errors=True)
 
 
-__all__ = ["WEIGHTS", "pretrain"]
+def pretraining_settings(data: Any) -> str:
+    """A hash of what pretraining reads beside the clips: which of them may show the same."""
+    alike = json.dumps(sorted(data.alike().items()))
+    return hashlib.sha256(alike.encode()).hexdigest()
+
+
+__all__ = ["WEIGHTS", "pretrain", "pretraining_settings"]

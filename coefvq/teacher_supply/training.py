@@ -31,7 +31,7 @@ from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.objective import Objective
 from coefvq.runs import rank
 from coefvq.teacher_supply.clips import data_read
-from coefvq.teacher_supply.pretraining import WEIGHTS, pretrain
+from coefvq.teacher_supply.pretraining import WEIGHTS, pretrain, pretraining_settings
 from coefvq.teachers.rescaled import RescaledTeacher
 
 
@@ -60,14 +60,14 @@ class TrainedTeacher:
 def get_teacher(cfg: DictConfig, data: Any, exclude: Collection[str] = ()) -> TrainedTeacher | None:
     """Load `teacher.checkpoint`, or reuse or train the teacher that the config describes.
 
-    Training uses the run's own data and engine, on labelled clips only, with the numbers of
-    `teacher.training`. The result lives under the cache folder by fingerprint; two runs that
-    want the same teacher wait for one training. A killed training goes on where it was.
+    Training uses the run's own data and engine, labelled clips only and `teacher.training`;
+    `teacher.pretraining` comes first: all training clips, no label. The result lives in the cache
+    folder by fingerprint, two runs wait for one training, and a killed one goes on where it was.
 
     Args:
         cfg: the whole config.
         data: prepared.
-        exclude: ids of labelled clips that this teacher must not see.
+        exclude: ids of labelled clips whose labels this teacher must not see.
 
     Returns:
         None for `teacher=none`.
@@ -110,7 +110,9 @@ def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
     assert isinstance(optimizer, dict)
     # `teacher.training` has its own, so that a sweep of the student's keeps its teacher.
     optimizer |= {key: teacher["training"][key] for key in ("lr", "weight_decay")}
+    alike = hasattr(data, "alike") and "pretraining" in own
     return {
+        **({"alike": pretraining_settings(data)} if alike else {}),
         "teacher": teacher,
         "optimizer": optimizer,
         "scheduler": OmegaConf.to_container(cfg.scheduler, resolve=True),

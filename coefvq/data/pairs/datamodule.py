@@ -184,17 +184,18 @@ class PairDataModule(lightning.LightningDataModule):
         return self._shuffled(dataset, None)
 
     def pretext_dataloader(self, clips: int) -> EpochLoader:
-        """Shuffled batches of so many training clips, made into pairs that need no label.
-
-        The clips are those of all training pairs, whatever `train_on` says.
-        """
+        """Shuffled batches of so many clips of all training pairs, made into pairs of their own."""
         pairs, policy = self.splits["train"], self.inputs.train_sampling
-        bad = {clip.id for clip in self._decode(clips_of(pairs), policy)}
-        good, groups = [c for c in clips_of(pairs) if c.id not in bad], alike_groups(pairs)
-        dataset = PretextPairs(
-            self._clips(good, policy), [groups[clip.id] for clip in good], self.seed
-        )
+        bad = {bad.id: bad for bad in self._decode(clips_of(pairs), policy)}
+        self.bad_clips += [bad[name] for name in bad.keys() - {b.id for b in self.bad_clips}]
+        good, groups = [c for c in clips_of(pairs) if c.id not in bad], self.alike()
+        named = [groups[clip.id] for clip in good]
+        dataset = PretextPairs(self._clips(good, policy), named, self.seed)
         return make_loader(dataset, clips, self.num_workers, EpochShuffle(len(good), self.seed))
+
+    def alike(self) -> dict[str, str]:
+        """Which training clips may show the same: see `alike_groups`."""
+        return alike_groups(self._manifest.split("train") if self._manifest else ())
 
     def val_dataloader(self) -> EpochLoader:
         """Validation batches, in the table's order."""

@@ -130,17 +130,22 @@ def describe_pairs(
 
 
 def alike_groups(pairs: Sequence[Pair]) -> dict[str, str]:
-    """What clips show in common, as far as pairs tell: a name for each clip's id.
+    """What may show the same, as far as groups and pairs tell: a name for each clip's id.
 
-    A clip's own group, where its manifest gives one. The others share a name where they hang
-    together by pairs that are not known to be of different content.
+    Clips share a name where they hang together by a group, by pairs of label 1, or by unlabelled
+    pairs with a clip that has no group. Two groups are different content otherwise, though one may
+    have been spliced into the other.
     """
-    ties = [(p.query.id, p.query.id if p.label == 0 else p.candidate.id) for p in pairs]
-    tied = joined([*ties, *((p.candidate.id, p.candidate.id) for p in pairs)])
-    return {
-        clip.id: f"clip {tied[clip.id]}" if clip.group is None else f"group {clip.group}"
-        for clip in clips_of(pairs)
-    }
+    ties = [
+        (f"clip {c.id}", f"clip {c.id}" if c.group is None else f"group {c.group}")
+        for c in clips_of(pairs)
+    ]
+    for pair in pairs:
+        groups = (pair.query.group, pair.candidate.group)
+        if pair.label == 1 or (pair.label is None and None in groups):
+            ties.append((f"clip {pair.query.id}", f"clip {pair.candidate.id}"))
+    tied = joined(ties)
+    return {clip.id: tied[f"clip {clip.id}"] for clip in clips_of(pairs)}
 
 
 def reading_fingerprint(manifest: PairManifest, inputs: InputSpec, tokenizer: str) -> str:

@@ -31,10 +31,11 @@ _TEXTS = (("input_ids", "text_mask"), ("field_ids", "field_mask"))
 class PretextPairs(Dataset[PairBatch]):
     """Batches of clips turned into pairs whose label follows from how they were made.
 
-    Each clip becomes four altered copies. From half of the clips they show the first and the second
-    half, two each: copies of one half are a reproduction (1), of different halves none (0). From
-    the others all four show most of the clip: two reproductions. The rest of six pairs per clip are
-    with another clip of the batch (0); where that one has the same group, the pair does not count.
+    Each clip becomes four altered copies. From half of the clips (of two frames or more) they show
+    the first and the second half, two each: copies of one half are a reproduction (1), of different
+    halves none (0). From the others all four show most of the clip: two reproductions. The rest of
+    six pairs per clip are with another clip of the batch (0); where that one has the same group,
+    the pair does not count.
 
     Args:
         clips: what a batch is read from; labels of pairs are never looked at.
@@ -51,14 +52,12 @@ class PretextPairs(Dataset[PairBatch]):
         self.clips = clips
         self.groups = dict(zip(clips.ids, groups, strict=True))
         self.seed = seed
-        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch: other copies of the same clips."""
-        self.epoch = epoch
         self.clips.set_epoch(epoch)
 
     def __getitem__(self, index: int) -> PairBatch:
@@ -66,9 +65,9 @@ class PretextPairs(Dataset[PairBatch]):
 
     def __getitems__(self, indices: Sequence[int]) -> PairBatch:
         batch = self.clips.__getitems__(list(indices))
-        words = f"pretext {self.seed} {self.epoch} {' '.join(batch.ids)}"
+        words = f"pretext {self.seed} {self.clips.epoch} {' '.join(batch.ids)}"
         generator = torch.Generator().manual_seed(number_of(words))
-        halved = chance(len(batch), 0.5, generator)
+        halved = chance(len(batch), 0.5, generator) & (batch.frame_mask.sum(1) >= 2)
         views = _views(batch, halved, generator)
         places, labels, counts = self._pairs(batch.ids, halved, generator)
         swapped = chance(len(places), 0.5, generator)
@@ -113,7 +112,10 @@ class PretextPairs(Dataset[PairBatch]):
 def _views(batch: Batch, halved: Tensor, generator: torch.Generator) -> Batch:
     """VIEWS altered copies of every clip: view v of clip i at v · B + i."""
     rows = len(batch)
-    middle = torch.where(halved, uniform(rows, 0.42, 0.58, generator), 1.0)
+    # Between two frames: the halves share none.
+    count = batch.frame_mask.sum(1)
+    middle = (uniform(rows, 0.42, 0.58, generator) * count).round()
+    middle = torch.where(halved, middle.clamp(min=1) / count.clamp(min=1), 1.0)
     copies = []
     for view in range(VIEWS):
         low = middle * (view // 2) * halved

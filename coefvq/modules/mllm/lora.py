@@ -27,7 +27,7 @@ def note_full_training(config: MLLMConfig) -> None:
     if source is not None and config.train_language:
         _log.warning(
             "the language model %s is trained in full; at the learning rates of random weights "
-            "(teacher.training.lr=7e-4) it forgets what it knows: set lora={rank: 16} and "
+            "(teacher.training.lr=7e-4 and more) it forgets what it knows: set lora={rank: 16} and "
             "train_language=false to adapt it, or a rate of about 1e-5",
             source,
         )

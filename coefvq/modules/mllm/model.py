@@ -192,7 +192,7 @@ class MLLM(nn.Module):
             for clip, mask, rows in zip(clips, masks, distinct.rows, strict=True)
             if rows
         ]
-        counts = distinct.join(masks).sum(1).tolist()
+        counts = distinct.join([mask.sum(1) for mask in masks]).tolist()
         pieces = self.backbone.encode_frames(torch.cat(pixels), counts)
         return _by_clip([pieces[place] for place in distinct.places.tolist()], len(clips))
 

@@ -3,7 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from coefvq.data.pairs.manifest import PairManifest, clips_of, pairs_fingerprint, summarise_pairs
+from coefvq.data.pairs.manifest import (
+    PairManifest,
+    alike_groups,
+    clips_of,
+    pairs_fingerprint,
+    summarise_pairs,
+)
 from coefvq.pairs import Pair
 from coefvq.types import Clip, TaskSpec
 
@@ -53,3 +59,22 @@ def test_summary(pairs):
         "pairs": 3, "clips": 3, "labelled": 2, "prevalence": 0.5, "sub_labels": {"crop": 1}
     }  # fmt: skip
     assert summarise_pairs(pairs[2:], ("crop",)) == {"pairs": 1, "clips": 2, "labelled": 0}
+
+
+def test_what_may_show_the_same():
+    def clip(name, group=None):
+        return Clip(name, Path(f"{name}.mp4"), group=group)
+
+    a, b, c, d = clip("a", "g"), clip("b", "g"), clip("c", "h"), clip("d", "i")
+    e, f, g, h = clip("e"), clip("f"), clip("g"), clip("h")
+    pairs = [
+        Pair("1", a, b, 0.0),  # one group
+        Pair("2", b, c, 1.0),  # a reproduction across groups
+        Pair("3", c, d),  # two groups, and nobody knows
+        Pair("4", d, e),  # a clip without a group, and nobody knows
+        Pair("5", e, f, 0.0),
+        Pair("6", g, h, 1.0),
+    ]
+    names = alike_groups(pairs)
+    together = [{n for n in names if names[n] == name} for name in sorted(set(names.values()))]
+    assert sorted(map(sorted, together)) == [["a", "b", "c"], ["d", "e"], ["f"], ["g", "h"]]

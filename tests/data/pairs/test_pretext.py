@@ -102,16 +102,22 @@ def test_halves_share_no_frame(make, monkeypatch):
     data = make()
     read = data.clips.__getitems__(range(6))
     place = torch.arange(4).view(1, 4, 1, 1, 1).expand_as(read.frames).to(torch.uint8)
-    numbered = dataclasses.replace(read, frames=place)
+    # Two clips of four frames, two of three, one of two, one of one.
+    mask = torch.arange(4)[None] < torch.tensor([4, 4, 3, 3, 2, 1])[:, None]
+    numbered = dataclasses.replace(read, frames=place, frame_mask=mask)
     monkeypatch.setattr(ClipDataset, "__getitems__", lambda *_: numbered)
-    batch = data.__getitems__(range(6))
-    found = 0
-    for row, (one, two) in enumerate(pair.split("|") for pair in batch.ids):
-        if one.split("~")[0] == two.split("~")[0] and batch.labels[row] == 0:
-            shown = [set(s.frames[row].flatten().tolist()) for s in (batch.query, batch.candidate)]
-            assert not shown[0] & shown[1]
-            found += 1
-    assert found
+    found = set()
+    for epoch in range(40):
+        data.set_epoch(epoch)
+        batch = data.__getitems__(range(6))
+        for row, (one, two) in enumerate(pair.split("|") for pair in batch.ids):
+            name = one.split("~")[0]
+            if name == two.split("~")[0] and batch.labels[row] == 0:
+                sides = (batch.query, batch.candidate)
+                shown = [set(side.frames[row].flatten().tolist()) for side in sides]
+                assert not shown[0] & shown[1]
+                found.add(name)
+    assert found == {"c0", "c1", "c2", "c3", "c4"}
 
 
 def test_sound_is_cut_replaced_or_silent(make):
@@ -142,6 +148,21 @@ def test_a_loader_makes_other_copies_each_epoch(make):
         epochs.append(list(loader))
     assert [len(batch) for batch in epochs[0]] == [PAIRS * 3] * 2
     assert {b.ids for b in epochs[0]} != {b.ids for b in epochs[1]}
+
+
+def test_workers_know_the_epoch(make):
+    """They live on from epoch to epoch."""
+    loader = make_loader(make(), 6, 1)
+    made = []
+    for epoch in range(2):
+        loader.dataset.set_epoch(epoch)
+        loader.sampler.epoch = epoch
+        (batch,) = loader
+        made.append(batch.query.frames)
+    alone = make()
+    for epoch in range(2):
+        alone.set_epoch(epoch)
+        assert torch.equal(alone.__getitems__(range(6)).query.frames, made[epoch])
 
 
 def test_groups_and_clips_must_fit(make):

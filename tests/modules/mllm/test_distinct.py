@@ -75,6 +75,19 @@ def test_answers_are_those_of_clips_that_are_read_one_by_one(mode, monkeypatch):
     torch.testing.assert_close(once.features, each.features)
 
 
+def test_sides_may_have_other_numbers_of_frames():
+    torch.manual_seed(0)
+    model = MLLM(small_mllm(), layout=PAIR).eval()
+    shake(model)
+    one, two = sides([0, 1], [2, 3])
+    longer = dataclasses.replace(
+        two,
+        frames=torch.cat([two.frames, two.frames[:, :1]], 1),
+        frame_mask=torch.cat([two.frame_mask, torch.zeros(2, 1, dtype=torch.bool)], 1),
+    )
+    torch.testing.assert_close(model([one, longer]).logits, model([one, two]).logits)
+
+
 def test_gradients_of_a_shared_clip_add_up():
     torch.manual_seed(0)
     model = MLLM(small_mllm(train_vision=True), layout=PAIR).eval()
