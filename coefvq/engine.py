@@ -175,6 +175,9 @@ def fit(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     handler = signal.getsignal(signal.SIGINT)
+    # A model that was loaded is in eval mode, and Lightning leaves it there: no dropout, no moving
+    # statistics. Frozen parts know themselves that they stay in it.
+    module.train()
     resume = _Resume()
     trainer.callbacks.append(resume)
     try:

@@ -282,6 +282,19 @@ def test_the_language_model_learns_its_rare_class_and_teaches_it(tmp_path, run):
     assert report["test"]["student"]["average_precision"] > 2 * prevalence
 
 
+def test_a_first_stage_that_is_found_gives_the_student_of_one_that_was_trained(
+    run, small_pairs, tmp_path
+):
+    """What is loaded is in eval mode, and must not be trained in it."""
+    words = ("+recipe=matchlm2lite", *small_pairs, "seed=51", "teacher.preflight=false")
+    for name in "ab":
+        run(tmp_path / name, *words)
+    students = [
+        load_file(tmp_path / name / "run" / "student" / "model.safetensors") for name in "ab"
+    ]
+    assert all(torch.equal(students[0][key], students[1][key]) for key in students[0])
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_pretrain_one_teacher(command, small_pairs, tmp_path):
