@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coefvq import config, launch
 from coefvq.data.processes import start_worker
-from coefvq.runs import RunFolder, differing_keys
+from coefvq.runs import RunFolder, differing_keys, made_by
 from coefvq.teacher_supply.words import check_teacher_words
 
 
@@ -126,7 +126,8 @@ def run_job(job: Job) -> dict[str, Any]:
     else:
         from coefvq import pipeline
 
-        report = pipeline.run(cfg, show=False) or {}
+        with made_by(job.overrides):
+            report = pipeline.run(cfg, show=False) or {}
     return report | {"label": job.label}
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +26,7 @@ from coefvq.evaluation.remarks import remarks
 from coefvq.evaluation.report import terminal_table, write_report
 from coefvq.objective import Objective
 from coefvq.prepare import prepared_data
-from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank
+from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank, run_command
 from coefvq.schedules import read_schedules
 from coefvq.scoring import score, score_alone, undefined_notes_of
 from coefvq.serving.fit_folder import SETTINGS, check_labels, fit_and_save, fit_words
@@ -277,7 +275,7 @@ def _finish(
         if teacher is None or teacher.calibration is None
         else teacher.calibration.to_dict(),
         "versions": versions(),
-        "command": "python -m coefvq.train " + shlex.join(sys.argv[1:]),
+        "command": run_command(),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "paths": {
             "report": str(folder.path / "report.md"),

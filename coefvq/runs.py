@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,6 +176,25 @@ def forgotten_if_unused(run: RunFolder) -> Iterator[None]:
         if rank() == 0 and settings.issuperset(p for p in run.path.rglob("*") if p.is_file()):
             shutil.rmtree(run.path)
         raise
+
+
+_words: ContextVar[Sequence[str] | None] = ContextVar("words", default=None)
+
+
+@contextmanager
+def made_by(words: Sequence[str]) -> Iterator[None]:
+    """Runs in here are made by these words of `coefvq.train`, whatever program was started."""
+    token = _words.set(words)
+    try:
+        yield
+    finally:
+        _words.reset(token)
+
+
+def run_command() -> str:
+    """The command that makes this run again."""
+    words = _words.get()
+    return "python -m coefvq.train " + shlex.join(sys.argv[1:] if words is None else words)
 
 
 def differing_keys(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:

@@ -61,11 +61,11 @@ def models_of_pairs(tmp_path):
         num_frames=2, frame_size=32, mel_bins=8, audio_seconds=0.5, max_text_length=12
     )
     small_matchlite().eval().save_pretrained(
-        tmp_path / "runs/mine/student",
+        tmp_path / "runs/pairs/student",
         tokenizer=train_tokenizer(["a cat"]),
         metadata={"inputs": inputs.to_dict()},
     )
-    MatchLM(small_mllm()).save_pretrained(tmp_path / "runs/mine/teacher")
+    MatchLM(small_mllm()).save_pretrained(tmp_path / "my-teacher")
     for folder, count in (("queries", 2), ("library", 3)):
         (tmp_path / folder).mkdir()
         for number in range(count):
@@ -92,7 +92,7 @@ def test_the_python_snippets_run_one_after_the_other(
         exec(compile(snippet, "README.md", "exec"), space)
     assert space["loss"].isfinite()
     assert space["logits"].shape == (2, 3) and space["logits"].isfinite().all()
-    assert (tmp_path / "runs/mine/teacher/adapter_model.safetensors").is_file()
+    assert (tmp_path / "my-teacher/adapter_model.safetensors").is_file()
     assert (tmp_path / "merged/config.json").is_file()
     assert not (tmp_path / "merged/adapter_model.safetensors").exists()
     if find_spec("onnxscript") is not None:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from coefvq.teacher_supply.members import member_config, member_words, weighting_word
+from coefvq.teacher_supply.pair_words import check_frames, check_pretraining
 
 _FEATURE_LOSSES = {
     "AttentionTransferLoss",
@@ -72,7 +73,8 @@ def check_teacher_words(cfg: DictConfig) -> None:
             "teacher.calibration=stored applies what lies beside a cache, and "
             f"teacher={teacher.name} reads none; choose temperature"
         )
-    _check_pretraining(teacher.get("pretraining"))
+    check_pretraining(teacher.get("pretraining"))
+    check_frames(cfg)
     _check_views(cfg)
     _check_folds(teacher)
     _check_features(cfg)
@@ -82,21 +84,6 @@ def check_teacher_words(cfg: DictConfig) -> None:
         _check_path(teacher, "the folder that python -m coefvq.cache_teacher wrote and named")
     if teacher.kind == "ensemble":
         _check_ensemble(cfg)
-
-
-def _check_pretraining(words: Any) -> None:
-    if words is None:
-        return
-    if not isinstance(words, DictConfig) or set(words) != {"max_steps", "lr", "clips"}:
-        found = sorted(map(str, words)) if isinstance(words, DictConfig) else words
-        raise ValueError(f"teacher.pretraining is null or max_steps, lr and clips, got {found}")
-    for key, least in (("max_steps", 1), ("clips", 2)):
-        if not isinstance(words[key], int) or words[key] < least:
-            raise ValueError(
-                f"teacher.pretraining.{key} is a whole number from {least}, got {words[key]!r}"
-            )
-    if not _is_number(words.lr, 0.0, 1e9) or words.lr == 0:
-        raise ValueError(f"teacher.pretraining.lr is a number above 0, got {words.lr!r}")
 
 
 def check_teacher_task(cfg: DictConfig, task: Any) -> None:

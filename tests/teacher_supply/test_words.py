@@ -12,12 +12,6 @@ RANDOM = "data.train_sampling=random_segments"
 BOTH = ("teacher=ensemble", "teacher.members=[df_xvlm,dense]")
 
 
-def made(**words):
-    """`teacher.pretraining` with some words of its own."""
-    every = {"max_steps": 2, "lr": 0.001, "clips": 4} | words
-    return f"teacher.pretraining={{{', '.join(f'{key}: {value}' for key, value in every.items())}}}"
-
-
 def check(cfg):
     config.validate(cfg)
     check_teacher_words(cfg)
@@ -33,13 +27,6 @@ def check(cfg):
         (["teacher.calibration=platt"], r"is null, stored or temperature, got 'platt'"),
         (["teacher.baseline=good"], r"teacher\.baseline=good is no value of the metric"),
         (["teacher.baseline=90"], r"teacher\.baseline=90 is no value of the metric"),
-        (["teacher.pretraining=true"], "is null or max_steps, lr and clips, got True"),
-        (["teacher.pretraining={lr: 1}"], r"max_steps, lr and clips, got \['lr'\]"),
-        ([made(max_steps=0)], r"pretraining\.max_steps is a whole number from 1, got 0"),
-        ([made(max_steps="many")], r"pretraining\.max_steps is a whole number from 1, got 'many'"),
-        ([made(clips=1)], r"pretraining\.clips is a whole number from 2, got 1"),
-        ([made(lr=0)], r"pretraining\.lr is a number above 0, got 0"),
-        ([made(lr=-1)], r"pretraining\.lr is a number above 0, got -1"),
         (["teacher.views=0"], r"teacher\.views is a number of views from 1, got 0"),
         (["teacher.views=two"], r"teacher\.views is a number of views from 1, got 'two'"),
         (["teacher.views=3", "teacher.view_invariant=true"], "one answer holds for all; leave out"),
