@@ -27,7 +27,7 @@ OPTIONS = [
     "supervised",
 ]
 # Held by tests of their own: of scores, and of a light model that knows when it is wrong.
-ELSEWHERE = ["gatekeeper", "level_kd", "score_cpfd", "score_kd"]  # fmt: skip
+ELSEWHERE = ["gatekeeper", "level_kd", "score_cpfd", "score_feature_kd", "score_kd"]
 
 
 @pytest.fixture

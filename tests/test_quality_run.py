@@ -237,6 +237,18 @@ def test_recipes_run_on_clips_of_ones_own(recipe, own_clips, tmp_path):
     )
 
 
+def test_features_of_a_language_model_are_followed(own_clips, tmp_path):
+    words = ["+recipe=lmm_vqa_kd", "objective=score_feature_kd", "trainer.log_every_n_steps=1"]
+    words += [*own_clips, *OWN]
+    cfg = compose(Job("x", None, 1, tuple(words), tmp_path / "run"))
+    assert set(cfg.objective.weights) == {"task", "score", "rank", "plcc", "feature"}
+    report = pipeline.run(cfg, show=False)
+    assert report["test"]["student"]["n"] >= 10
+    logged = pandas.read_csv(tmp_path / "run" / "logs" / "metrics.csv")
+    terms = logged.filter(like="loss/feature").stack().dropna()
+    assert len(terms) and terms.between(0, 2).all()  # 1 - cosine
+
+
 def test_what_a_manifest_leaves_out_is_said_in_a_sentence(own_clips, tmp_path):
     def go(recipe, *words):
         words = (f"+recipe={recipe}", *words, *OWN)

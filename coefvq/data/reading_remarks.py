@@ -1,4 +1,4 @@
-"""Clips that a model reads otherwise than most: of one frame, of few, or enlarged."""
+"""Clips that a model reads otherwise than most: of one frame, of few, short, or enlarged."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ def reading_remarks(path: str | Path, inputs: InputSpec, frames: int) -> str:
         said.append("a single frame")
     elif 2 * frames <= inputs.num_frames:
         said.append(f"{frames} frames where {inputs.num_frames} are read")
+    seconds = from_header(path, _seconds) if inputs.motion_frames else None
+    if seconds is not None and seconds < inputs.motion_seconds:
+        chunk = f"a chunk of {inputs.motion_seconds:g} s"
+        said.append(f"{seconds:.2g} s, shorter than {chunk}: its last picture is repeated")
     if size := from_header(path, _size):
         side = max(size) if inputs.fit == "letterbox" else min(size)
         if side * ENLARGED < inputs.frame_size:
@@ -53,6 +57,16 @@ def remarks_note(found: Mapping[str, str], total: int) -> str | None:
         f"{len(found)} of {total} clips are unlike what models are trained on "
         f"({examples(found)}): see column remarks"
     )
+
+
+def _seconds(stream: Any) -> float | None:
+    """Length as the header says it; None where it does not."""
+    if stream is None:
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    whole = stream.container.duration  # in microseconds
+    return None if whole is None else whole / 1e6
 
 
 def _size(stream: Any) -> tuple[int, int] | None:

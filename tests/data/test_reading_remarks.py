@@ -1,5 +1,7 @@
 """Clips whose score has to be read with care are named, others are not."""
 
+import dataclasses
+
 import av
 import numpy as np
 import pytest
@@ -65,3 +67,12 @@ def test_the_note_counts_and_names_two():
     note = remarks_note(found, 9)
     assert note.startswith("3 of 9 clips") and "(a: a single frame; c: x; …)" in note
     assert remarks_note({"b": ""}, 1) is None
+
+
+def test_a_clip_shorter_than_a_chunk_is_said(clip):
+    """One picture at five a second lasts a fifth of one."""
+    chunks = dataclasses.replace(FRAGMENTS, motion_frames=4, motion_seconds=0.5)
+    said = "0.2 s, shorter than a chunk of 0.5 s: its last picture is repeated"
+    assert reading_remarks(clip(128, 128), chunks, 4) == said
+    assert reading_remarks(clip(128, 128), dataclasses.replace(chunks, motion_seconds=0.2), 4) == ""
+    assert reading_remarks(clip(128, 128), FRAGMENTS, 4) == ""

@@ -1,7 +1,11 @@
 from omegaconf import OmegaConf
 
+from coefvq.compare import Job, compose
 from coefvq.engine import build
 from coefvq.modules.mllm.config import LoraSettings
+from coefvq.modules.motion.encoder import MotionConfig
+from coefvq.modules.quality_encoder import SpatialConfig
+from coefvq.modules.spatiotemporal import ProjectorConfig
 from coefvq.teacher_supply.members import member_config, member_words, weighting_word
 
 
@@ -55,3 +59,22 @@ def test_the_published_matchlm_is_a_word(small, small_pairs, tmp_path):
     assert cfg.teacher.training.lr == 1e-4
     # The words that a user needs with it are words of the data.
     assert {"tokenizer", "mel_bins", "frame_size", "num_frames"} <= set(cfg.data)
+
+
+def test_the_published_lmm_vqa_is_a_word(tmp_path):
+    words = ("+recipe=lmm_vqa", "teacher=lmm_vqa_base", "data=manifest", "data.train=mine.csv",
+             "data.tokenizer=llama", "data.num_frames=8", "data.sampling=per_second",
+             "data.motion_frames=32", "data.motion_seconds=1", "data.motion_size=224",
+             "data.cache_frames=false")  # fmt: skip
+    cfg = compose(Job("x", None, 1, words, tmp_path))
+    found = build(cfg.teacher.model.config)
+    spatial, motion = found.encoder.spatial, found.encoder.motion
+    assert spatial == SpatialConfig(spatial.model_name_or_path, source="chunks")
+    # The shape of pytorchvideo's file, whose weights are loaded by name.
+    for word in ("kind", "frames", "size", "mode", "width", "alpha", "beta"):
+        assert getattr(motion, word) == getattr(MotionConfig(), word)
+    assert tuple(motion.depths) == MotionConfig().depths
+    assert found.encoder.frozen and found.encoder.residual_scales == 0
+    assert found.projector == ProjectorConfig()
+    assert found.language.model_name_or_path.startswith("meta-llama/") and not found.train_language
+    assert cfg.teacher.training.lr == 1e-4
