@@ -16,6 +16,7 @@ from coefvq.data.manifest import Manifest
 from coefvq.data.options import share_out
 from coefvq.data.shortform import history, make
 from coefvq.data.shortform.pool import VERSION, Pool
+from coefvq.data.shortform.sources import SAME_PICTURES
 from coefvq.data.shortform.tasks import CUTS, NOISE, TASKS, make_labels, make_opinions
 from coefvq.types import Clip, InputSpec
 
@@ -31,6 +32,10 @@ LOG1P = ("bytes_first", "bytes_mean", "bytes_std", "views")
 
 class Shortform:
     """The embedded data set, one task of it.
+
+    Clips of the patterns `sources.SAME_PICTURES` share pictures. For the task `quality`, whose
+    splits share no content, each of these patterns is one group, and only training clips are drawn
+    from it.
 
     Args:
         task: a key of `coefvq.data.shortform.tasks.TASKS`.
@@ -88,8 +93,21 @@ class Shortform:
         self.label_noise = label_noise
         self.seed = seed
         self.split_seed = split_seed
-        self.pool = pool or needed
+        held_out = val + test if self._grouped else 0
+        if pool is None:
+            pool = make.pool_for(needed, held_out, seed)
+        elif make.pool_for(needed, held_out, seed) > pool:
+            raise ValueError(
+                f"data.pool={pool} has fewer than the {held_out} clips of their own content that "
+                "val and test add up to; raise it or ask for fewer"
+            )
+        self.pool = pool
         self.cache_dir = cache_dir
+
+    @property
+    def _grouped(self) -> bool:
+        """Whether content is kept on one side; classes came first, and their splits stay."""
+        return self.task.kind == "regression"
 
     @property
     def fingerprint(self) -> str:
@@ -112,6 +130,8 @@ class Shortform:
         content: list[Any] = [VERSION, self.task.to_dict(), CUTS, self.sizes, privileged]
         content += [dataclasses.asdict(NOISE[self.label_noise])]
         content += [self.seed, self.split_seed, self.pool]
+        if self._grouped:
+            content += [SAME_PICTURES]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
     def load(self) -> Manifest:
@@ -129,6 +149,8 @@ class Shortform:
         # The same clips are drawn whatever the task, and test first: in a pool of one size, other
         # sizes of the training split leave validation and test as they are.
         order = np.random.default_rng(self.split_seed).permutation(len(table))
+        if self._grouped:
+            order = self._contents_apart(order, table["kind"].isin(SAME_PICTURES).to_numpy())
         splits: dict[str, Sequence[int]] = {}
         start = 0
         for name in ("test", "val", "labelled", "unlabelled"):
@@ -154,6 +176,11 @@ class Shortform:
             tuple(clips), self.task, self.privileged, log1p, self.fingerprint, self._hash(())
         )
 
+    def _contents_apart(self, order: np.ndarray, shared: np.ndarray) -> np.ndarray:
+        """Move clips that share pictures behind the places of test and validation."""
+        alone = order[~shared[order]][: self.sizes["test"] + self.sizes["val"]]
+        return np.concatenate([alone, order[~np.isin(order, alone)]])
+
     def _clip(
         self,
         pool: Pool,
@@ -171,6 +198,7 @@ class Shortform:
             label_std=None if spreads is None else spreads[index],
             privileged={name: float(row[name]) for name in self.privileged},
             split=split,
+            group=row["kind"] if self._grouped and row["kind"] in SAME_PICTURES else None,
         )
 
 

@@ -38,8 +38,9 @@ def make_clip(folder: Path, seed: int, index: int) -> dict[str, object]:
         (`distance`, `sound_distance`), and every privileged feature, NaN where missing.
     """
     # Streams of their own: what one step draws does not move what the next one draws.
-    subject, damage, audio, audience, fate = (
-        np.random.default_rng([seed, index, stream]) for stream in range(5)
+    subject = _subject(seed, index)
+    damage, audio, audience, fate = (
+        np.random.default_rng([seed, index, stream]) for stream in range(1, 5)
     )
     picture = sources.draw_picture(subject)
     mismatch = bool(subject.random() < MISMATCH_SHARE)
@@ -86,4 +87,24 @@ def make_clip(folder: Path, seed: int, index: int) -> dict[str, object]:
     return row | {k: _NAN if lost.get(k) else v for k, v in features.items()}
 
 
-__all__ = ["ENCODER", "REFERENCE", "clip_name", "make_clip"]
+def pool_for(count: int, alone: int, seed: int) -> int:
+    """How many clips to make for `count`, `alone` of them not of `sources.SAME_PICTURES`.
+
+    Args:
+        count: clips that are wanted.
+        alone: how many of them must have a content of their own; at most `count`.
+        seed: of the pool.
+    """
+    index = found = 0
+    while index < count or found < alone:
+        found += sources.draw_picture(_subject(seed, index)).kind not in sources.SAME_PICTURES
+        index += 1
+    return index
+
+
+def _subject(seed: int, index: int) -> np.random.Generator:
+    """What draws picture and title of a clip."""
+    return np.random.default_rng([seed, index, 0])
+
+
+__all__ = ["ENCODER", "REFERENCE", "clip_name", "make_clip", "pool_for"]

@@ -13,6 +13,10 @@ KINDS = (
     "mandelbrot", "life", "cellauto", "sierpinski", "gradients", "testsrc2", "perlin", "zoneplate",
 )  # fmt: skip
 
+SAME_PICTURES = ("sierpinski", "testsrc2")
+"""Kinds whose clips share pictures, in other colours: `testsrc2` has one, and a walk over either
+Sierpinski pattern starts at one place. The pictures of other kinds follow their seed."""
+
 _NOUNS = {
     "mandelbrot": ("fractal zoom", "mandelbrot flight", "diving into a fractal"),
     "life": ("game of life", "cells being born", "colony of cells"),

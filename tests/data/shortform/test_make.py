@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from coefvq.data.shortform import codec, degrade, history, make, measures
-from coefvq.data.shortform.sources import KINDS
+from coefvq.data.shortform.data import Shortform
+from coefvq.data.shortform.sources import KINDS, SAME_PICTURES
 
 FEATURES = (*make.REFERENCE, *make.ENCODER, *history.NAMES)
 
@@ -105,3 +106,15 @@ def test_what_is_missing_is_missing_as_a_group(many):
         for group in (make.REFERENCE, history.NAMES):
             assert len({bool(np.isnan(row[name])) for name in group}) == 1
         assert not any(np.isnan(row[name]) for name in make.ENCODER)
+
+
+def test_a_pool_grows_until_enough_clips_have_a_content_of_their_own(tmp_path):
+    assert make.pool_for(41, 0, seed=0) == 41
+    needed = make.pool_for(41, 40, seed=0)
+    last = make.make_clip(tmp_path, 0, needed - 1)
+    assert needed > 41 and last["kind"] not in SAME_PICTURES
+    assert Shortform("degraded", labelled=1, unlabelled=0, val=20, test=20).pool == 41
+    scores = {"task": "quality", "labelled": 1, "unlabelled": 0, "val": 20, "test": 20}
+    assert Shortform(**scores).pool == needed
+    with pytest.raises(ValueError, match=r"data\.pool=41 has fewer than the 40 clips of their own"):
+        Shortform(**scores, pool=41)

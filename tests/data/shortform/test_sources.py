@@ -34,6 +34,17 @@ def test_other_pictures_of_a_kind_have_other_pixels(kind, picture_of):
     assert np.abs(one.astype(int) - other).mean() > 1
 
 
+@pytest.mark.parametrize("kind", sources.KINDS)
+def test_only_kinds_that_are_named_start_with_the_same_picture(kind):
+    rng, starts = np.random.default_rng(0), set()
+    pictures = [p for p in (sources.draw_picture(rng) for _ in range(80)) if p.kind == kind][:6]
+    for picture in pictures:
+        grey = dataclasses.replace(picture, contrast=1.0, hue=0.0)
+        starts.add(luma(codec.render(grey, [])[0])[0].tobytes())
+    assert len(pictures) >= 4
+    assert (len(starts) < len(pictures)) == (kind in sources.SAME_PICTURES)
+
+
 def test_contrast_and_hue_change_the_picture(picture_of):
     picture = dataclasses.replace(picture_of("testsrc2"), contrast=1.0, hue=0.0)
     plain, _ = codec.render(picture, [])
