@@ -30,7 +30,7 @@ from coefvq.runs import RunFolder, forgotten_if_unused, open_run, rank, run_comm
 from coefvq.schedules import read_schedules
 from coefvq.scoring import score, score_alone, undefined_notes_of
 from coefvq.serving.fit_folder import SETTINGS, check_labels, fit_and_save, fit_words
-from coefvq.student_start import first_stage, start_student
+from coefvq.student_start import check_student, first_stage, start_student
 from coefvq.teacher_supply.memory import estimate_memory
 from coefvq.teacher_supply.opening import open_teacher
 from coefvq.teacher_supply.outputs import TeacherSupply
@@ -100,6 +100,8 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
     if cfg.cascade.gate is not None:
         words = fit_words(OmegaConf.masked_copy(cfg.cascade, SETTINGS), data.task.kind)
         check_labels(words, data.whole_split("val").clips)
+    if "student" in cfg.phases:
+        check_student(cfg, data)
     with watch("teacher"):
         teacher = open_teacher(cfg, data, say)
     chosen = engine.build(cfg.logger) if cfg.logger is not None else None

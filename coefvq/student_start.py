@@ -2,16 +2,65 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from coefvq import engine
 from coefvq.teacher_supply.training import get_teacher
+
+_log = logging.getLogger(__name__)
+
+ENCODERS = {"V": "vision", "T": "text", "A": "audio"}
+"""What `student.pretrained` calls the encoders of the modalities."""
+
+
+def check_student(cfg: DictConfig, data: Any) -> None:
+    """Refuse words that a student does not know, and a start that is none, before a teacher trains.
+
+    The student is made once and let go. Frozen encoders that no weights are named for are warned
+    about.
+
+    Raises:
+        ValueError: with one sentence: `check_start`'s, or the student's own.
+    """
+    check_start(cfg, data)
+    engine.build(cfg.student)
+    frozen = OmegaConf.select(cfg, "student.config.encoders.frozen")
+    if not frozen or cfg.start not in (None, "labels"):
+        return
+    for letter in cfg.student.config.modalities.split("+"):
+        word = f"student.pretrained.{ENCODERS[letter]}"
+        if OmegaConf.select(cfg, word) is None:
+            _log.warning(
+                "%s is null, so that this encoder is frozen with random weights and tells little; "
+                "name a folder or a Hugging Face name, or set student.config.encoders.frozen=false",
+                word,
+            )
+
+
+def check_start(cfg: DictConfig, data: Any) -> None:
+    """Refuse what the student cannot start from.
+
+    Raises:
+        ValueError: `start` is neither null nor labels nor a folder, or is labels where the student
+            is not told all of them.
+    """
+    if cfg.start == "labels" and getattr(data, "student_labels", 1.0) < 1:
+        raise ValueError(
+            f"start=labels trains on every label, but data.student_labels="
+            f"{data.student_labels} keeps some from the student; leave out one"
+        )
+    if cfg.start not in (None, "labels") and not Path(cfg.start).is_dir():
+        raise ValueError(
+            f"start={cfg.start} is no folder; give one of a saved student, or labels to train the "
+            "student on hard labels first, or null for random weights"
+        )
 
 
 def start_student(cfg: DictConfig, data: Any, say: Callable[..., None]) -> nn.Module:
@@ -22,30 +71,20 @@ def start_student(cfg: DictConfig, data: Any, say: Callable[..., None]) -> nn.Mo
     kept under its fingerprint like a teacher, so that a sweep pays for it once.
 
     Raises:
-        ValueError: `start` is neither null nor labels nor a folder with such a student.
+        ValueError: as `check_start`, or the folder holds another student.
     """
+    check_start(cfg, data)
     engine.seed_everything(cfg.seed)
     if cfg.start is None:
         return engine.build(cfg.student)
     if cfg.start == "labels":
-        if getattr(data, "student_labels", 1.0) < 1:
-            raise ValueError(
-                f"start=labels trains on every label, but data.student_labels="
-                f"{data.student_labels} keeps some from the student; leave out one"
-            )
         first = get_teacher(_first_stage(cfg), data)
         assert first is not None
         say(f"start    {first.name}, {'reused' if first.reused else 'trained'} on hard labels")
         engine.seed_everything(cfg.seed)
         return first.module.requires_grad_(True)
-    folder = Path(cfg.start)
-    if not folder.is_dir():
-        raise ValueError(
-            f"start={cfg.start} is no folder; give one of a saved student, or labels to train the "
-            "student on hard labels first, or null for random weights"
-        )
     student = _saved(cfg)
-    say(f"start    {folder}", soft_wrap=True)
+    say(f"start    {Path(cfg.start)}", soft_wrap=True)
     return student
 
 
@@ -87,4 +126,4 @@ def _first_stage(cfg: DictConfig) -> DictConfig:
     return alone
 
 
-__all__ = ["first_stage", "start_student"]
+__all__ = ["check_start", "check_student", "first_stage", "start_student"]

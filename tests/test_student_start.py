@@ -1,9 +1,11 @@
+import logging
+
 import pytest
 import torch
 
-from coefvq import engine
+from coefvq import engine, pipeline
 from coefvq.prepare import prepared_data
-from coefvq.student_start import first_stage, start_student
+from coefvq.student_start import check_student, first_stage, start_student
 
 
 @pytest.fixture
@@ -53,6 +55,42 @@ def test_a_first_stage_on_all_labels_is_refused_where_some_are_hidden(small, tmp
     cfg = small(*words, folder=tmp_path / "run")
     with pytest.raises(ValueError, match=r"data.student_labels=0.5 keeps some"):
         start_student(cfg, prepared_data(cfg), print)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("student.config.modalities=X", "modalities"),
+        ("start=nowhere", "start=nowhere is no folder"),
+    ],
+)
+def test_a_wrong_student_is_refused_before_a_teacher_is_trained(
+    word, sentence, small, small_pairs, tmp_path, monkeypatch
+):
+    def too_late(*_):
+        raise AssertionError("a teacher was asked for")
+
+    monkeypatch.setattr(pipeline, "open_teacher", too_late)
+    cfg = small("+recipe=matchlm2lite", *small_pairs, word, folder=tmp_path / "run")
+    with pytest.raises(ValueError, match=sentence):
+        pipeline.run(cfg, show=False)
+
+
+def test_frozen_encoders_without_weights_are_warned_about(small, small_pairs, tmp_path, caplog):
+    words = ("+recipe=matchlite", *small_pairs, "student.config.modalities=V+A")
+    cfg = small(*words, folder=tmp_path / "run")
+    data = prepared_data(cfg)
+    with caplog.at_level(logging.WARNING):
+        check_student(cfg, data)
+        assert caplog.messages == []
+        cfg.student.config.encoders.frozen = True
+        check_student(cfg, data)
+        found = [message.split()[0] for message in caplog.messages]
+        assert found == ["student.pretrained.vision", "student.pretrained.audio"]
+        caplog.clear()
+        cfg.start = str(tmp_path)  # weights come from there
+        check_student(cfg, data)
+        assert caplog.messages == []
 
 
 def test_the_first_stage_can_be_had_once_more(small, small_pairs, tmp_path):

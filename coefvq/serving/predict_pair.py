@@ -88,12 +88,14 @@ def judge_pair(
     student, metadata = load_student(model).eval().to(device), load_metadata(model)
     task, inputs = TaskSpec(**metadata["task"]), InputSpec(**metadata["inputs"])
     reader = ClipReader(inputs, load_tokenizer(model) if inputs.text_fields else None)
+    shape = getattr(student, "shape", None)
+    reads = inputs.text_fields if "T" in getattr(shape, "modalities", "T") else ()
     sides = []
     for name, path, text in (
         ("query", query, query_text),
         ("candidate", candidate, candidate_text),
     ):
-        texts = _texts(f"{name}_text", text, inputs.text_fields)
+        texts = _texts(f"{name}_text", text, reads)
         clip = Clip(id=name, path=Path(path), text=texts)
         try:
             sides.append(collate([reader.read(clip)]))

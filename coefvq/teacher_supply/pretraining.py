@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from coefvq import engine
-from coefvq.distiller import Distiller, public
+from coefvq.distiller import public
 from coefvq.losses import SubLabelLoss, SupervisedLoss
 from coefvq.objective import Objective
 from coefvq.runs import rank
+from coefvq.teacher_supply.fitting import fit_alone
 
 _log = logging.getLogger(__name__)
 
@@ -35,18 +35,10 @@ def pretrain(cfg: DictConfig, data: Any, module: nn.Module, folder: Path) -> Non
         data: prepared.
         module: a teacher of pairs.
         folder: of the teacher.
-
-    Raises:
-        ValueError: the data are no pairs.
     """
     words = cfg.teacher.get("pretraining")
     if words is None:
         return
-    if not hasattr(data, "pretext_dataloader"):
-        raise ValueError(
-            "teacher.pretraining makes pairs of the training clips and needs a data set of pairs; "
-            "set teacher.pretraining=null for single clips"
-        )
     named = OmegaConf.select(cfg, "teacher.model.mllm.backbone.model_name_or_path")
     if named is not None:
         _log.warning(
@@ -62,41 +54,45 @@ def pretrain(cfg: DictConfig, data: Any, module: nn.Module, folder: Path) -> Non
             # Without labels it is 0, but ties that head into the graph: several processes wait for
             # the gradient of every weight.
             terms["sub_labels"] = SubLabelLoss()
-        distiller = Distiller(
+        fit_alone(
+            cfg,
+            data,
             module,
             Objective(terms, dict.fromkeys(terms, 1.0)),
-            task=data.task,
-            optimizer=engine.build(
-                cfg.optimizer, lr=words.lr, weight_decay=cfg.teacher.training.weight_decay
-            ),
-            scheduler=engine.build(cfg.scheduler),
+            data.pretext_dataloader(words.clips),
+            place,
             inputs=public,
-        )
-        trainer = engine.make_trainer(
-            cfg, place, label=f"pretraining {cfg.teacher.name}",
-            learning_rate="teacher.pretraining.lr",
+            lr=words.lr,
             max_steps=words.max_steps,
+            label=f"pretraining {cfg.teacher.name}",
+            learning_rate="teacher.pretraining.lr",
+            keep=lambda trained: _save(trained, kept),
             limit_val_batches=0,  # nothing is chosen, and it has been shown no label
-        )  # fmt: skip
-        last = place / "checkpoints" / "last.ckpt"
-        pairs = data.pretext_dataloader(words.clips)
-        engine.fit(trainer, distiller, pairs, data.val_dataloader(), last)
-        trainer.strategy.barrier()
-        module.cpu()
-        if rank() == 0:
-            part = kept.with_name(f".{kept.name}.part")
-            save_model(module, str(part))  # tied weights once
-            part.replace(kept)
-        trainer.strategy.barrier()
+        )
     load_model(module, kept)
     if rank() == 0:
         shutil.rmtree(place, ignore_errors=True)
 
 
 def pretraining_settings(data: Any) -> str:
-    """A hash of what pretraining reads beside the clips: which of them may show the same."""
+    """A hash of what pretraining reads beside the clips: which of them may show the same.
+
+    Raises:
+        ValueError: the data are no pairs.
+    """
+    if not hasattr(data, "alike"):
+        raise ValueError(
+            "teacher.pretraining makes pairs of the training clips and needs a data set of pairs; "
+            "set teacher.pretraining=null for single clips"
+        )
     alike = json.dumps(sorted(data.alike().items()))
     return hashlib.sha256(alike.encode()).hexdigest()
+
+
+def _save(module: nn.Module, file: Path) -> None:
+    part = file.with_name(f".{file.name}.part")
+    save_model(module, str(part))  # tied weights once
+    part.replace(file)
 
 
 __all__ = ["WEIGHTS", "pretrain", "pretraining_settings"]

@@ -24,13 +24,14 @@ from coefvq.clip_features import clip_features
 from coefvq.data.home import cache_home
 from coefvq.data.privileged import PrivilegedNormalizer
 from coefvq.data.seen_clips import SEEN_CLIPS, remember_training
-from coefvq.distiller import Distiller, public, whole
+from coefvq.distiller import public, whole
 from coefvq.files import write_json
 from coefvq.losses import SubLabelLoss, SupervisedLoss
 from coefvq.modules.pretrained import load_metadata, read_config
 from coefvq.objective import Objective
 from coefvq.runs import rank
 from coefvq.teacher_supply.clips import data_read
+from coefvq.teacher_supply.fitting import fit_alone
 from coefvq.teacher_supply.pretraining import WEIGHTS, pretrain, pretraining_settings
 from coefvq.teachers.rescaled import RescaledTeacher
 
@@ -110,9 +111,8 @@ def teacher_settings(cfg: DictConfig, data: Any) -> dict[str, Any]:
     assert isinstance(optimizer, dict)
     # `teacher.training` has its own, so that a sweep of the student's keeps its teacher.
     optimizer |= {key: teacher["training"][key] for key in ("lr", "weight_decay")}
-    alike = hasattr(data, "alike") and "pretraining" in own
     return {
-        **({"alike": pretraining_settings(data)} if alike else {}),
+        **({"alike": pretraining_settings(data)} if "pretraining" in own else {}),
         "teacher": teacher,
         "optimizer": optimizer,
         "scheduler": OmegaConf.to_container(cfg.scheduler, resolve=True),
@@ -174,25 +174,20 @@ def train_teacher(
     engine.seed_everything(cfg.seed)
     module = engine.build(cfg.teacher.model, **_own_words(cfg, data))
     pretrain(cfg, data, module, folder)
-    distiller = Distiller(
-        module,
-        teacher_objective(cfg, data),
-        task=data.task,
-        optimizer=engine.build(cfg.optimizer, lr=training.lr, weight_decay=training.weight_decay),
-        scheduler=engine.build(cfg.scheduler),
-        inputs={"whole": whole, "public": public}[cfg.teacher.inputs],
-    )
-    trainer = engine.make_trainer(
-        cfg, folder, label=cfg.teacher.get("label") or f"teacher {cfg.teacher.name}",
-        learning_rate=cfg.teacher.get("learning_rate") or "teacher.training.lr",
-        max_steps=training.max_steps,
-    )  # fmt: skip
-    last = folder / "checkpoints" / "last.ckpt"
-    clips = data.labelled_dataloader(exclude)
     with clip_features(cfg, data, module):
-        engine.fit(trainer, distiller, clips, data.val_dataloader(), last)
-    trainer.strategy.barrier()
-    return module.cpu()
+        return fit_alone(
+            cfg,
+            data,
+            module,
+            teacher_objective(cfg, data),
+            data.labelled_dataloader(exclude),
+            folder,
+            inputs={"whole": whole, "public": public}[cfg.teacher.inputs],
+            lr=training.lr,
+            max_steps=training.max_steps,
+            label=cfg.teacher.get("label") or f"teacher {cfg.teacher.name}",
+            learning_rate=cfg.teacher.get("learning_rate") or "teacher.training.lr",
+        )
 
 
 def teacher_objective(cfg: DictConfig, data: Any) -> Objective:

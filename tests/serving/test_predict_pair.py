@@ -107,6 +107,13 @@ def test_texts_by_field(run, tmp_path):
         judge_pair(none, one, other, candidate_text="a cat")
 
 
+def test_a_text_is_refused_by_a_student_that_does_not_read_it(small, small_pairs, tmp_path, run):
+    words = ("+recipe=matchlite", *small_pairs, "student.config.modalities=V")
+    pipeline.run(small(*words, folder=tmp_path / "run"), show=False)
+    with pytest.raises(ValueError, match="but the student reads no text; leave query_text out"):
+        judge_pair(tmp_path / "run" / "student", *run[1], query_text="a cat")
+
+
 def test_the_command(run, capsys, monkeypatch):
     model, (one, other), _ = run
     base = OmegaConf.load(predict.config.folder("conf") / "predict.yaml")

@@ -89,7 +89,7 @@ def test_single_clips_are_refused(small, tmp_path):
         cfg.teacher.pretraining = {"max_steps": 2, "lr": 1e-3, "clips": 4}
     data = prepared_data(cfg)
     with pytest.raises(ValueError, match=r"teacher.pretraining=null for single clips"):
-        pretrain(cfg, data, torch.nn.Linear(1, 1), tmp_path)
+        teacher_settings(cfg, data)
 
 
 def test_a_killed_pretraining_goes_on(prepared, tmp_path, monkeypatch):

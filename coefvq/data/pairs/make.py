@@ -82,7 +82,8 @@ def make_pairs(
     files also from the encoders' versions and the processor, and from nothing else.
 
     Args:
-        clips: a folder (every video file below it), or a manifest with columns `id` and `path`.
+        clips: a folder (every video file below it), or a manifest with columns `id` and `path`. At
+            least six different ones can be read, or two with `split`: negatives need others.
         out: the table: `.parquet`, `.csv` or `.jsonl`. `<out>.clips/` holds the copies, the list of
             all clips, and the list of what was skipped. A killed call goes on where it was.
         root: where a manifest's paths start; None: the manifest's folder.

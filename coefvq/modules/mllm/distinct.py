@@ -43,17 +43,17 @@ def distinct_clips(clips: Sequence[Batch], masks: Sequence[Tensor]) -> Distinct:
     seen: dict[tuple[str, tuple[bool, ...]], list[tuple[int, int, int]]] = {}
     rows: list[list[int]] = [[] for _ in clips]
     places: list[int] = []
+    count = 0
     for side, (batch, mask) in enumerate(zip(clips, masks, strict=True)):
         for row, (name, read) in enumerate(zip(batch.ids, mask.tolist(), strict=True)):
             known = seen.setdefault((name, tuple(read)), [])
             # An id is a name that somebody gave: what it stands for is looked at.
-            place = next(
-                (p for s, r, p in known if _equal(clips[s], r, batch, row)),
-                sum(map(len, rows)),
-            )
-            if place == sum(map(len, rows)):
+            same = (p for s, r, p in known if _equal(clips[s], r, batch, row))
+            place = next(same, count)
+            if place == count:
                 known.append((side, row, place))
                 rows[side].append(row)
+                count += 1
             places.append(place)
     return Distinct(rows, torch.tensor(places, dtype=torch.long))
 
