@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
@@ -41,6 +42,9 @@ def start(program: Callable[[], None], *, recipes: bool = False) -> None:
 def words_for_hydra(arguments: Sequence[str]) -> list[str]:
     """Turn what follows `--` into the key `overrides`, and check that Hydra can read each word.
 
+    A file or folder that is there may have `=`, commas, brackets or spaces in its name, as the
+    folders of `coefvq.compare` do: it is put into quotes.
+
     Raises:
         ValueError: naming the word that is not `key=value`.
 
@@ -54,13 +58,17 @@ def words_for_hydra(arguments: Sequence[str]) -> list[str]:
         listed = ",".join(f'"{word}"' for word in escaped)
         words = [*words[:place], f"overrides=[{listed}]"]
     parser = OverridesParser.create()
-    for word in words:
+    for place, word in enumerate(words):
         # Behind an option such as --cfg comes its own word.
         if "=" not in word or word.startswith("-"):
             continue
         try:
             parser.parse_override(word)
         except HydraException:
+            key, _, value = word.partition("=")
+            if '"' not in value and Path(value).exists():
+                words[place] = f'{key}="{value}"'
+                continue
             raise ValueError(
                 f"{word!r} cannot be read as key=value; put a value with =, commas, brackets or "
                 "spaces in it into quotes, for instance 'key=\"a=b\"'"

@@ -4,6 +4,7 @@ import sys
 
 import hydra
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -14,6 +15,17 @@ def test_words_that_hydra_cannot_read_are_named():
     assert launch.words_for_hydra(["-m", "+recipe=cpfd", "--cfg", "job", "a=1,2"])[-1] == "a=1,2"
     with pytest.raises(ValueError, match=r"cannot be read as key=value; put a value"):
         launch.words_for_hydra(["overrides=[data.num_frames=2]"])
+
+
+def test_a_path_that_is_there_needs_no_quotes(tmp_path):
+    folder = tmp_path / "cpfd_data.labelled=100, my [run]"
+    folder.mkdir()
+    words = launch.words_for_hydra([f"model={folder}", "seed=1"])
+    assert words[1] == "seed=1"
+    found = OverridesParser.create().parse_override(words[0])
+    assert found.key_or_group == "model" and str(found.value()) == str(folder)
+    with pytest.raises(ValueError, match="put a value with ="):
+        launch.words_for_hydra([f"model={tmp_path / 'a=b'}"])
 
 
 def test_errors_a_user_can_mend_leave_with_one_sentence(capsys, monkeypatch):
