@@ -211,6 +211,7 @@ def _main(cfg: DictConfig) -> None:
     with launch.one_sentence():
         from rich.console import Console
 
+        from coefvq.evaluation.quality_splits import check_count
         from coefvq.evaluation.report import plain, terminal_table
         from coefvq.files import write_json
         from coefvq.scoring import vqa_lines
@@ -222,6 +223,8 @@ def _main(cfg: DictConfig) -> None:
         asked = {**words, "overrides": overrides}
         if cfg.protocol != "vqa":
             del asked["splits"]
+        else:
+            check_count(cfg.splits)
         refuse_other_words(out, asked)
         result = evaluate(cfg.run, overrides=overrides, **words) | {"asked": asked}
         if out.exists() and _read(out) | {"asked": plain(asked)} != plain(result):

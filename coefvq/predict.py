@@ -229,8 +229,8 @@ def _main(cfg: DictConfig) -> None:
         audit, audit_seed = words.pop("audit"), words.pop("audit_seed")
         if cfg.clips is None:
             raise ValueError(
-                "nothing to score: give clips=, a folder, a video file or a manifest, or for a "
-                "pairwise student query= and candidate="
+                "nothing to score: give clips=, a folder, a video file or a manifest; for two "
+                "files of a quality model compare=; for a pairwise student query= and candidate="
             )
         from coefvq.modules.pretrained import load_metadata
         from coefvq.serving.cascade_folder import is_cascade
@@ -254,7 +254,8 @@ def _main(cfg: DictConfig) -> None:
         _say_remarks(table)
         _say_colours(table["path"][table["problem"] == ""])
         bad = int((table["problem"] != "").sum())
-        print(f"{len(table)} clips in {out}" + (f", {bad} of them unreadable" if bad else ""))
+        clips = "1 clip" if len(table) == 1 else f"{len(table)} clips"
+        print(f"{clips} in {out}" + (f", {bad} of them unreadable" if bad else ""))
 
 
 if __name__ == "__main__":

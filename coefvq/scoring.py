@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from coefvq.costs import costs
+from coefvq.data.reading_remarks import reading_notes
 from coefvq.evaluation.agreement import compute_agreement
 from coefvq.evaluation.collect import Predictions, collect
 from coefvq.evaluation.metrics import compute_metrics, fit_notes, undefined_notes
@@ -70,6 +71,10 @@ def score(
             student_threshold=report["threshold"]["student"],
             teacher_threshold=report["threshold"]["teacher"],
         )
+    source = getattr(data, "source", None)
+    if data.task.kind == "regression" and not getattr(source, "files_are_alike", source is None):
+        paths = [clip.path for clips in data.splits.values() for clip in clips]
+        report["notes"] = [*report.get("notes", []), *reading_notes(paths, data.inputs)]
     return report, curves, held
 
 

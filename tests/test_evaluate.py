@@ -150,6 +150,14 @@ def test_a_run_whose_teacher_is_no_model_says_so(finished_run, tmp_path):
         assert said in evaluate.why_no_teacher(folder)
 
 
+def test_a_number_of_splits_that_is_none_is_said_first(tmp_path, capsys):
+    (tmp_path / "evaluation-test-vqa.json").write_text('{"asked": {"splits": 10}}')
+    cfg = {"run": str(tmp_path), "split": "test", "protocol": "vqa", "splits": 0, "out": None}
+    with pytest.raises(SystemExit):
+        evaluate._main.__wrapped__(OmegaConf.create(cfg | {"overrides": []}))
+    assert "splits is a whole number from 1 to 10000, got 0" in capsys.readouterr().err
+
+
 def test_another_number_of_splits_is_refused_before_it_is_computed(tmp_path):
     out = tmp_path / "evaluation-test-vqa.json"
     asked = {"split": "test", "protocol": "vqa", "splits": 10, "overrides": []}

@@ -167,7 +167,7 @@ def test_the_commands(run, clips, capsys, tmp_path, monkeypatch):
     )
     assert said.count("1 of 5 clips are HDR, of wide colours") == 1
     said = say(clips=str(one), out=str(tmp_path / "one.parquet"))
-    assert "1 clips in" in said and "unlike" not in said
+    assert "1 clip in" in said and "unlike" not in said
     assert any(word in said for word in ("bad", "poor", "fair", "good"))
     assert predict.listed(f"compare={one},{other}") == f'compare=["{one}","{other}"]'
     assert json.loads(predict.listed("compare=a,b").partition("=")[2]) == ["a", "b"]

@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from coefvq import scoring
 from coefvq.evaluation.collect import Predictions
 from coefvq.pairs import PairBatch
 from coefvq.scoring import metrics_of, score, undefined_notes_of, vqa_lines, vqa_protocol
@@ -120,7 +121,7 @@ def test_scores_of_a_known_range_get_a_unit_or_a_note_that_says_why_not():
     held = report["calibrated_scores"]
     assert held["n"] == 5 and held["rmse"] < 0.1 and held["coverage"] <= 1.0
     told = Data(MOS, rising(20), rising(5))
-    told.source = SimpleNamespace(labels_note="what labels mean")
+    told.source = SimpleNamespace(labels_note="what labels mean", files_are_alike=True)
     assert score(CFG, told, None, Student(), CPU)[0]["notes"] == ["what labels mean"]
     few, _, _ = score(CFG, Data(MOS, rising(19), rising(5)), None, Student(), CPU)
     (note,) = few["notes"]
@@ -131,6 +132,17 @@ def test_scores_of_a_known_range_get_a_unit_or_a_note_that_says_why_not():
     assert set(free) == {"test", "validation", "threshold", "notes", "compute"}
     assert free["threshold"] == {"student": None}
     assert "state no range" in free["notes"][0] and "data.label_range=[0,100]" in free["notes"][0]
+
+
+def test_reports_of_scores_look_at_the_files_unless_these_are_alike(monkeypatch):
+    monkeypatch.setattr(scoring, "reading_notes", lambda paths, inputs: [f"{len(paths)} {inputs}"])
+    data = Data(MOS, rising(20), rising(5))
+    data.splits = {"train": [SimpleNamespace(path="a")], "val": [], "test": []}
+    data.inputs = "read"
+    data.source = SimpleNamespace()
+    assert score(CFG, data, None, Student(), CPU)[0]["notes"][-1] == "1 read"
+    data.source.files_are_alike = True
+    assert "1 read" not in score(CFG, data, None, Student(), CPU)[0].get("notes", [])
 
 
 class PairStudent(nn.Module):

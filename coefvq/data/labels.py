@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -75,7 +76,9 @@ def parse_label(
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise LabelError("is not a number; give the score as a number") from None
+            comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", value)
+            how = "with a point for its comma" if comma else "as a number"
+            raise LabelError(f"is not a number; give the score {how}") from None
         if not math.isfinite(number):
             raise LabelError("is not finite; give the score as a finite number")
         return number

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ from coefvq.types import Clip, TaskSpec
 
 SHOWN_PROBLEMS = 20
 """How many problems an error message spells out; all are in `ManifestError.problems`."""
+
+SHOWN_ALIKE = 3
+"""Of problems that differ in the row and the value alone."""
+
+_VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\w.]*")
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,19 @@ class ManifestError(ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        lines = [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
-        if count > SHOWN_PROBLEMS:
-            lines.append(f"  ... and {count - SHOWN_PROBLEMS} more")
+        alike: dict[str, list[Problem]] = {}
+        for problem in self.problems:
+            kind = f"{problem.file} {_VALUE.sub('', problem.text)}"
+            alike.setdefault(kind, []).append(problem)
+        lines, shown = [], 0
+        for some in alike.values():
+            if len(lines) >= SHOWN_PROBLEMS:
+                lines.append(f"  ... and {count - shown} more")
+                break
+            lines += [f"  {problem}" for problem in some[:SHOWN_ALIKE]]
+            if len(some) > SHOWN_ALIKE:
+                lines.append(f"  ... and {len(some) - SHOWN_ALIKE} more rows like these")
+            shown += len(some)
         noun = "problem" if count == 1 else "problems"
         head = f"the manifest has {count} {noun} (rows are counted from 1, without the header):"
         super().__init__("\n".join([head, *lines]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from coefvq.data.colour import colour_note, colours_of
 from coefvq.data.headers import examples, from_header
 from coefvq.types import InputSpec
 
@@ -13,18 +14,21 @@ ENLARGED = 1.25
 """From this factor on a picture that is enlarged is worth a word: scaling up blurs."""
 
 
-def reading_remarks(path: str | Path, inputs: InputSpec, frames: int) -> str:
+def reading_remarks(path: str | Path, inputs: InputSpec, frames: int | None = None) -> str:
     """Say what a score of this clip has to be read with.
 
     Args:
         path: a local file, which has been read.
         inputs: how.
-        frames: different frames that were found in it, of the `inputs.num_frames` asked for.
+        frames: different frames that were found in it, of the `inputs.num_frames` asked for; None:
+            as many as the header says that there are.
 
     Returns:
         For instance `"a single frame; 32×16 pixels, enlarged to 126"`; empty where all is as usual.
     """
     said = []
+    if frames is None:
+        frames = min(from_header(path, _frames) or inputs.num_frames, inputs.num_frames)
     if frames == 1 < inputs.num_frames:
         said.append("a single frame")
     elif 2 * frames <= inputs.num_frames:
@@ -38,6 +42,24 @@ def reading_remarks(path: str | Path, inputs: InputSpec, frames: int) -> str:
         if side * ENLARGED < inputs.frame_size:
             said.append(f"{size[0]}×{size[1]} pixels, enlarged to {inputs.frame_size}")
     return "; ".join(said)
+
+
+def reading_notes(paths: Collection[str | Path], inputs: InputSpec) -> list[str]:
+    """What the report of a run on such clips says of them; headers are read, nothing is decoded.
+
+    Args:
+        paths: local files.
+        inputs: how they are read.
+    """
+    said = {Path(path).name: reading_remarks(path, inputs) for path in paths}
+    found = {name: words for name, words in said.items() if words}
+    notes = [colour_note(*colours_of(paths))]
+    if found:
+        notes.append(
+            f"{len(found)} of {len(paths)} clips are short, of few frames or enlarged "
+            f"({examples(found)}): mind them where their scores are off"
+        )
+    return [note for note in notes if note]
 
 
 def remarks_note(found: Mapping[str, str], total: int) -> str | None:
@@ -59,6 +81,14 @@ def remarks_note(found: Mapping[str, str], total: int) -> str | None:
     )
 
 
+def _frames(stream: Any) -> int | None:
+    """Their number as the header says it, or by length and rate; None where it says neither."""
+    if stream is None or stream.frames:
+        return None if stream is None else int(stream.frames)
+    seconds, rate = _seconds(stream), stream.average_rate
+    return None if seconds is None or not rate else max(1, round(seconds * float(rate)))
+
+
 def _seconds(stream: Any) -> float | None:
     """Length as the header says it; None where it does not."""
     if stream is None:
@@ -77,4 +107,4 @@ def _size(stream: Any) -> tuple[int, int] | None:
     return context.width, context.height
 
 
-__all__ = ["ENLARGED", "reading_remarks", "remarks_note"]
+__all__ = ["ENLARGED", "reading_notes", "reading_remarks", "remarks_note"]

@@ -97,6 +97,8 @@ def _read_file(file: Path, cache_dir: str | Path | None) -> Table:
         if header[:1] == [""]:
             header = header[1:]
             options["usecols"] = header
+        if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), None)):
+            raise ValueError(f"its columns are separated by {other!r}, and a CSV's are by commas")
         if repeated := sorted({name for name in header if header.count(name) > 1}):
             raise ValueError(f"its columns {repeated} appear more than once")
         # As text: "007" stays an id, and an empty cell is told from one that says nan.

@@ -94,7 +94,8 @@ class Logistic:
         b2: what it tends to for small ones.
         b3: score half-way between.
         b4: width, in the unit of the scores.
-        converged: whether least squares came to an end, and at a rising curve.
+        converged: whether least squares came to an end, at a rising curve, for scores that rise
+            with the labels.
         reason: why not, as a phrase; empty where it did.
         iterations: steps that were tried.
     """
@@ -125,7 +126,8 @@ def fit_logistic(scores: Array, labels: Array) -> Logistic:
     It has converged when a step no longer lowers the squared error by a billionth of the labels'
     variance, or the last fifty of a thousand by a hundred-thousandth: where labels show no upper
     or lower end, a parameter may creep away for ever while the curve stays. A falling curve does
-    not count as converged: it would turn scores that rank clips upside down into a PLCC above 0.
+    not count as converged, nor any curve where SRCC is not above 0: either would turn scores that
+    rank clips upside down into a PLCC above 0.
 
     Args:
         scores: (n,) finite.
@@ -160,6 +162,8 @@ def fit_logistic(scores: Array, labels: Array) -> Logistic:
         reason = f"least squares did not come to an end in {_ITERATIONS} steps"
     elif b1 <= b2:
         reason = "the fitted curve falls: the scores rank clips upside down"
+    elif not rising:  # it rises over a few clips, against the order of the rest
+        reason = "the scores rank clips upside down: SRCC is not above 0"
     elif np.ptp(_curve(b, x)) < 1e-9:
         reason = "the fitted curve is flat over these scores"
     values = (float(b1), float(b2), centre + scale * float(b[2]), scale * abs(float(b[3])))

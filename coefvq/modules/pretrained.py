@@ -210,10 +210,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(
-            f"folder {folder} holds no model: {CONFIG} is missing; "
-            "give the folder that save_pretrained wrote"
-        ) from None
+        way, student = "give the folder that save_pretrained wrote", Path(folder) / "student"
+        if (student / CONFIG).is_file():
+            way = f"it is a run: give its student, {student}"
+        raise ValueError(f"folder {folder} holds no model: {CONFIG} is missing; {way}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}; save the model again") from None
     if not isinstance(content, dict) or not {"class", "config"} <= content.keys():

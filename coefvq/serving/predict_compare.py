@@ -23,6 +23,7 @@ class ScoreLine:
         low: lower end of its interval.
         high: upper end.
         level: its word.
+        remark: what it has to be read with, see `coefvq.data.reading_remarks`; empty: nothing.
     """
 
     path: str
@@ -30,6 +31,7 @@ class ScoreLine:
     low: float
     high: float
     level: str
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,20 @@ class Comparison:
         """What to print."""
         both = (self.first, self.second)
         width = max(len(side.path) for side in both)
-        said = [
-            f"{side.path:<{width}}  {side.score:5.1f}  ({side.low:.0f}–{side.high:.0f}, "
-            f"{self.coverage:.0%} interval)  {side.level}"
-            for side in both
-        ]
-        said.append(f"{self.first.path} is the better one with probability {self.better:.2f}")
+        said = []
+        for side in both:
+            interval = f"({side.low:.0f}–{side.high:.0f}, {self.coverage:.0%} interval)"
+            line = f"{side.path:<{width}}  {side.score:5.1f}  {interval}  {side.level}"
+            said.append(line + (f"  ({side.remark})" if side.remark else ""))
+        if round(self.better, 2) == 0.5:
+            said.append("either may be the better one: the probability is 0.50")
+        else:
+            name, sure = (
+                (self.first.path, self.better)
+                if self.better > 0.5
+                else (self.second.path, 1 - self.better)
+            )
+            said.append(f"{name} is the better one with probability {sure:.2f}")
         return "\n".join(said)
 
 
@@ -77,6 +87,7 @@ def compare_files(
     """
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import collate
+    from coefvq.data.reading_remarks import reading_remarks
     from coefvq.modules.pretrained import load_metadata
     from coefvq.serving.served_model import load_served, read_interface
     from coefvq.students.load import takes_pairs
@@ -96,26 +107,31 @@ def compare_files(
     task, calibration = read_interface(model).task, calibration_of(metadata)
     if task.kind != "regression" or calibration is None:
         raise ValueError(
-            f"model={model} has no calibrated scores (task {task.name!r}, {task.kind}); give a "
-            "quality model that was trained with data.label_range and enough validation clips"
+            f"model={model} has no calibrated scores (task {task.name!r}, {task.kind}); give the "
+            "student of a run (a teacher has none), a quality model that was trained with "
+            "data.label_range and enough validation clips"
         )
     served = load_served(model).to(device)
-    reader, raw = served.reader(), []
+    reader, raw, remarks = served.reader(), [], []
     for path in files:
         try:
             # One at a time: then a file's score is to the bit what it gets in any comparison.
-            batch = collate([reader.read(Clip(id=str(path), path=Path(path)))])
+            sample = reader.read(Clip(id=str(path), path=Path(path)))
         except UnreadableClip as error:
             raise ValueError(
                 f"compare={path} cannot be read: {error.reason}; give a video file"
             ) from error
-        raw.append(float(served.logits(batch)))
+        raw.append(float(served.logits(collate([sample]))))
+        frames = int(sample.frame_mask.sum())
+        remarks.append(reading_remarks(path, served.inputs, frames))
     scores = np.array(raw)
     low, high = calibration.interval(scores)
     percent, words = calibration.percent(scores), calibration.words(scores)
     first, second = (
-        ScoreLine(str(files[i]), float(percent[i]), float(low[i]), float(high[i]), words[i])
-        for i in range(2)
+        ScoreLine(str(file), float(score), float(least), float(most), word, remark)
+        for file, score, least, most, word, remark in zip(
+            files, percent, low, high, words, remarks, strict=True
+        )
     )
     return Comparison(first, second, calibration.better(raw[0], raw[1]), calibration.coverage)
 

@@ -62,6 +62,11 @@ def test_cells_that_are_no_labels(value, kind, classes, words):
         parse_label(value, kind, classes)
 
 
+def test_a_decimal_comma_is_named():
+    with pytest.raises(LabelError, match="give the score with a point for its comma"):
+        parse_label("2,9", "regression", ())
+
+
 def test_classes_are_derived_from_the_labels():
     assert derive_classes(["1", None, "0"], "binary") == ("0", "1")
     assert derive_classes([1, 1], "binary") == ("0", "1")

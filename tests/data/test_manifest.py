@@ -73,13 +73,26 @@ def test_splits():
 
 
 def test_an_error_counts_all_problems_and_shows_the_first_ones():
-    problems = [Problem(Path("m.csv"), row, "id is empty") for row in range(1, 31)]
+    names = "abcdefghijklmnopqrstuvwxyzABCD"
+    problems = [Problem(Path("m.csv"), i + 1, f"{name} is empty") for i, name in enumerate(names)]
     error = ManifestError(problems)
     lines = str(error).splitlines()
     assert lines[0].startswith("the manifest has 30 problems")
-    assert lines[1] == "  m.csv row 1: id is empty"
+    assert lines[1] == "  m.csv row 1: a is empty"
     assert lines[-1] == "  ... and 10 more" and len(lines) == 22
     assert error.problems == tuple(problems)
     assert pickle.loads(pickle.dumps(error)).problems == error.problems
     assert "has 1 problem " in str(ManifestError(problems[:1]))
+
+
+def test_rows_that_have_the_same_problem_are_not_all_spelt_out():
+    bad = [Problem(Path("m.csv"), row, f"label 'good{row}' is no number") for row in range(1, 61)]
+    other = Problem(Path("m.csv"), 7, "id is empty")
+    lines = str(ManifestError([*bad, other])).splitlines()
+    assert lines[0].startswith("the manifest has 61 problems")
+    assert lines[3:] == [
+        "  m.csv row 3: label 'good3' is no number",
+        "  ... and 57 more rows like these",
+        "  m.csv row 7: id is empty",
+    ]
     assert str(Problem(Path("m.csv"), None, "the val split is empty")).startswith("m.csv: the")

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from coefvq.data.reading_remarks import reading_remarks, remarks_note
+from coefvq.data.reading_remarks import reading_notes, reading_remarks, remarks_note
 from coefvq.types import InputSpec
 
 FRAGMENTS = InputSpec(num_frames=4, frame_size=126, fit="fragments", audio=False, text_fields=())
@@ -76,3 +76,11 @@ def test_a_clip_shorter_than_a_chunk_is_said(clip):
     assert reading_remarks(clip(128, 128), chunks, 4) == said
     assert reading_remarks(clip(128, 128), dataclasses.replace(chunks, motion_seconds=0.2), 4) == ""
     assert reading_remarks(clip(128, 128), FRAGMENTS, 4) == ""
+
+
+def test_a_report_names_such_clips_by_their_headers(clip):
+    paths = [clip(32, 16), clip(160, 120)]
+    (note,) = reading_notes(paths, FRAGMENTS)
+    assert note.startswith("2 of 2 clips are short, of few frames or enlarged (32x16.mp4: a single")
+    one = InputSpec(num_frames=1, frame_size=126, fit="fragments", audio=False, text_fields=())
+    assert reading_notes(paths[1:], one) == []

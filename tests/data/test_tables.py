@@ -83,6 +83,7 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("a.txt", "id\n1\n", "is of an unknown kind; give .csv"),
         ("a.csv", "id,path\n1,2\n3,4,5\n", "cannot be read: .*line 3"),
         ("b.csv", "id,id\n1,2\n", r"its columns \['id'\] appear more than once"),
+        ("d.csv", "id;path\n1;2\n", "columns are separated by ';', and a CSV's are by commas"),
         ("c.csv", "", "has no row; write one row per clip"),
         ("header.csv", "id,path\n", "has no row; write one row per clip"),
         ("a.parquet", "no parquet", "cannot be read"),

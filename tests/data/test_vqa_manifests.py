@@ -140,6 +140,7 @@ class TestErrors:
         [
             ({"flickr": IDS, "mos": [1, 2]}, "has no column flickr_id or file_name, which labels"),
             ({"flickr_id": IDS}, "has no column MOS, .* its columns are flickr_id"),
+            ({"flickr_id;MOS": IDS}, "has its columns separated by ';'; save it with commas"),
             ({"flickr_id": IDS, "mos": [3.1, 62.0]}, "'62.0' of clip '10000009373' is not a num"),
             ({"flickr_id": IDS, "mos": [3.1, "good"]}, "'good' of clip"),
             ({"flickr_id": [IDS[0]] * 2, "mos": [3.1, 2.0]}, "names clip '3339962845' twice"),

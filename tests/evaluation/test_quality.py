@@ -128,6 +128,17 @@ class TestLogistic:
         assert found["logistic_fit"] == 0.0
         assert found["plcc"] == found["plcc_raw"] < 0  # and not above 0, as after the curve
 
+    def test_a_curve_that_rises_over_a_few_clips_against_the_rest_is_refused(self):
+        said = set()
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            x, y = rng.normal(size=30), rng.normal(size=30)
+            if srcc(x, y) <= 0:
+                fit = fit_logistic(x, y)
+                assert not fit.converged
+                said.add(fit.reason)
+        assert any("SRCC is not above 0" in reason for reason in said)
+
     @pytest.mark.parametrize(
         ("x", "y", "why"),
         [

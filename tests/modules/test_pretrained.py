@@ -86,6 +86,12 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_model(tmp_path, monkeypatch):
         Line.from_pretrained(tmp_path)
 
 
+def test_a_run_is_told_from_its_student(tmp_path):
+    Line(3).save_pretrained(tmp_path / "student")
+    with pytest.raises(ValueError, match=r"it is a run: give its student, .*student$"):
+        Line.from_pretrained(tmp_path)
+
+
 def test_load_into_a_model_names_what_differs(tmp_path):
     folder = Line(3).save_pretrained(tmp_path)
     model = Line(3)

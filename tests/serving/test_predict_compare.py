@@ -1,5 +1,6 @@
 """Two files and a quality model that was never trained: its numbers are as good as any here."""
 
+import dataclasses
 import json
 import shutil
 
@@ -100,6 +101,28 @@ def test_what_is_printed():
         "longer.mp4    8.0  (0–23, 90% interval)  bad",
         "a.mp4 is the better one with probability 0.99",
     ]
+    assert turned(found).lines().endswith("a.mp4 is the better one with probability 0.99")
+    alike = dataclasses.replace(found, better=0.5)
+    assert alike.lines().endswith("either may be the better one: the probability is 0.50")
+    short = dataclasses.replace(found, first=dataclasses.replace(first, remark="a single frame"))
+    assert short.lines().splitlines()[0].endswith("good  (a single frame)")
+
+
+def turned(found):
+    return Comparison(found.second, found.first, 1 - found.better, found.coverage)
+
+
+def test_a_file_of_one_frame_is_said_to_be_one(model, clips, tmp_path):
+    path = tmp_path / "one.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 128
+        stream.pix_fmt = "yuv420p"
+        picture = np.full((128, 128, 3), 99, np.uint8)
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(stream.encode(None))
+    found = compare_files(model, [clips[0], path])
+    assert (found.first.remark, found.second.remark) == ("", "a single frame")
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -124,7 +147,7 @@ def test_a_file_that_cannot_be_read_is_named(model, clips, tmp_path):
 
 
 def test_scores_without_a_unit_are_not_compared(changed, clips):
-    sentence = r"has no calibrated scores \(task 'mos', regression\); give a quality model that was"
+    sentence = r"has no calibrated scores \(task 'mos', regression\); give the student of a run"
     with pytest.raises(ValueError, match=sentence):
         compare_files(changed(lambda metadata: metadata.pop("score_calibration")), clips)
 

@@ -58,6 +58,8 @@ class Shortform:
             the splits, or a negative seed.
     """
 
+    files_are_alike = True  # none is short, enlarged or HDR: reports need not look for such
+
     def __init__(
         self,
         task: str = "degraded",
