@@ -109,7 +109,7 @@ def _score(
 ) -> Iterator[dict[str, Any]]:
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import collate
-    from coefvq.data.reading_remarks import reading_remarks
+    from coefvq.data.reading_remarks import end_remark, reading_remarks
 
     reader, samples, problems = served.reader(), [], {}
     for clip in clips:
@@ -123,9 +123,13 @@ def _score(
         columns = score_columns(logits, served.task, served.threshold, calibration)
     if served.task.kind == "regression":
         paths = {clip.id: clip.path for clip in clips}
-        columns["remarks"] = [
+        remarks = [
             reading_remarks(paths[s.id], served.inputs, int(s.frame_mask.sum())) for s in samples
         ]
+        if samples and calibration is not None:
+            ends = map(end_remark, columns["score"])
+            remarks = ["; ".join(filter(None, both)) for both in zip(remarks, ends, strict=True)]
+        columns["remarks"] = remarks
     place = {sample.id: i for i, sample in enumerate(samples)}
     for clip in clips:
         values = {k: v[place[clip.id]] for k, v in columns.items()} if clip.id in place else {}

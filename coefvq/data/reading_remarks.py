@@ -44,6 +44,16 @@ def reading_remarks(path: str | Path, inputs: InputSpec, frames: int | None = No
     return "; ".join(said)
 
 
+def end_remark(percent: float) -> str:
+    """What to say of a score at an end of the scale, beyond what its unit was fitted on.
+
+    >>> end_remark(0.0), end_remark(37.5)
+    ('at the end of the scale, where scores are not told apart', '')
+    """
+    inside = 0 < percent < 100
+    return "" if inside else "at the end of the scale, where scores are not told apart"
+
+
 def reading_notes(paths: Collection[str | Path], inputs: InputSpec) -> list[str]:
     """What the report of a run on such clips says of them; headers are read, nothing is decoded.
 
@@ -107,4 +117,4 @@ def _size(stream: Any) -> tuple[int, int] | None:
     return context.width, context.height
 
 
-__all__ = ["ENLARGED", "reading_notes", "reading_remarks", "remarks_note"]
+__all__ = ["ENLARGED", "end_remark", "reading_notes", "reading_remarks", "remarks_note"]

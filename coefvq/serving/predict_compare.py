@@ -87,7 +87,7 @@ def compare_files(
     """
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import collate
-    from coefvq.data.reading_remarks import reading_remarks
+    from coefvq.data.reading_remarks import end_remark, reading_remarks
     from coefvq.modules.pretrained import load_metadata
     from coefvq.serving.served_model import load_served, read_interface
     from coefvq.students.load import takes_pairs
@@ -127,6 +127,10 @@ def compare_files(
     scores = np.array(raw)
     low, high = calibration.interval(scores)
     percent, words = calibration.percent(scores), calibration.words(scores)
+    remarks = [
+        "; ".join(filter(None, (remark, end_remark(score))))
+        for remark, score in zip(remarks, percent, strict=True)
+    ]
     first, second = (
         ScoreLine(str(file), float(score), float(least), float(most), word, remark)
         for file, score, least, most, word, remark in zip(
