@@ -116,12 +116,8 @@ class Objective(nn.Module):
             total = torch.zeros_like(next(iter(values.values())))
         return total, values
 
-    def check_without_teacher(self) -> None:
-        """Refuse an objective that a run without a teacher cannot compute.
-
-        Raises:
-            ValueError: naming the terms that learn from one.
-        """
+    def learning_from_teacher(self) -> list[str]:
+        """Names of the terms that need a teacher's answers."""
         found: Any = _Anything()
         needing = []
         for name, term in self.terms.items():
@@ -130,7 +126,15 @@ class Objective(nn.Module):
                 select(found, None, found)
             except ValueError:
                 needing.append(name)
-        if needing:
+        return needing
+
+    def check_without_teacher(self) -> None:
+        """Refuse an objective that a run without a teacher cannot compute.
+
+        Raises:
+            ValueError: naming the terms that learn from one.
+        """
+        if needing := self.learning_from_teacher():
             what = "the term" if len(needing) == 1 else "the terms"
             raise ValueError(
                 f"teacher=none, but {what} {', '.join(needing)} of the objective learn from a "

@@ -101,7 +101,7 @@ def _run(cfg: DictConfig, folder: RunFolder, say: Callable[..., None]) -> dict[s
         words = fit_words(OmegaConf.masked_copy(cfg.cascade, SETTINGS), data.task.kind)
         check_labels(words, data.whole_split("val").clips)
     if "student" in cfg.phases:
-        check_student(cfg, data)
+        check_student(cfg, data, objective)
     with watch("teacher"):
         teacher = open_teacher(cfg, data, say)
     chosen = engine.build(cfg.logger) if cfg.logger is not None else None

@@ -194,14 +194,20 @@ def _watch_lines(cfg: DictConfig, table: pandas.DataFrame) -> list[str]:
 def listed(word: str) -> str:
     """Turn `compare=a.mp4,b.mp4` into a list, which Hydra would take for a sweep.
 
-    A list with quotes is Hydra's own, and may have names with commas.
+    A list with quotes is Hydra's own, and may have names with commas. Titles may have whatever they
+    have.
 
     >>> listed("compare=a.mp4,b c.mp4"), listed("compare=[a.mp4,b(1).mp4]"), listed("batch_size=2")
     ('compare=["a.mp4","b c.mp4"]', 'compare=["a.mp4","b(1).mp4"]', 'batch_size=2')
     >>> listed("compare=['a,b.mp4',c.mp4]")
     "compare=['a,b.mp4',c.mp4]"
+    >>> listed("query_text=hello, world"), listed("query_text={title: hello}")
+    ('query_text="hello, world"', 'query_text={title: hello}')
     """
     name, _, value = word.partition("=")
+    if name in ("query_text", "candidate_text") and value not in ("", "null"):
+        plain = value[:1] not in "{\"'"
+        return f'{name}="' + value.replace('"', '\\"') + '"' if plain else word
     if name != "compare" or value == "null":
         return word
     if value.startswith("[") and value.endswith("]"):

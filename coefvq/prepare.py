@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from coefvq import engine
 from coefvq.data.text import load_tokenizer
@@ -26,6 +26,8 @@ def prepared_data(cfg: DictConfig, model: str | Path | None = None) -> Any:
     """
     data = engine.build(cfg.data)
     data.whole_words = answer_words(cfg)
+    if data.tokenizer_name is None:
+        data.tokenizer_name = own_tokenizer(cfg)
     data.prepare()
     wanted = None if model is None or data.tokenizer is None else tokenizer_of(model)
     if wanted is not None and wanted.get_vocab() != data.tokenizer.get_vocab():
@@ -38,6 +40,7 @@ def prepared_data(cfg: DictConfig, model: str | Path | None = None) -> Any:
         data.tokenizer_name = str(model)
         data.prepare()
     fill_runtime(cfg, data)
+    leave_out_sub_labels(cfg, data)
     return data
 
 
@@ -47,6 +50,28 @@ def answer_words(cfg: DictConfig) -> tuple[str, ...]:
     if mllm is None or mllm.get("read_out") != "yes_no":
         return ()
     return tuple(str(word) for word in mllm.get("answer_words") or MLLMConfig.answer_words)
+
+
+def own_tokenizer(cfg: DictConfig) -> str | None:
+    """Where the tokenizer of the config's language model is; None: it has none of its own.
+
+    A folder without one is left to the model, which says what is missing.
+    """
+    named = OmegaConf.select(cfg, "teacher.model.mllm.backbone.model_name_or_path")
+    if named is None or (Path(named).is_dir() and not (Path(named) / "tokenizer.json").is_file()):
+        return None
+    return str(named)
+
+
+def leave_out_sub_labels(cfg: DictConfig, data: Any) -> None:
+    """Take terms of kinds of change out of the objective where pairs say nothing of them."""
+    if getattr(data, "sub_labels", None) != () or "objective" not in cfg:
+        return
+    for name, term in list(cfg.objective.terms.items()):
+        if term["_target_"].rpartition(".")[2] == "SubLabelLoss":
+            with open_dict(cfg):
+                del cfg.objective.terms[name]
+                cfg.objective.weights.pop(name, None)
 
 
 def fill_runtime(cfg: DictConfig, data: Any) -> None:

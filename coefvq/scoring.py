@@ -54,7 +54,7 @@ def score(
         report["validation"][name] = metrics_of(val, data.task, threshold)
         curves[name], held[name] = test, val
         if name == "student" and cfg.at_precision is not None:
-            report |= _operating_point(val, cfg.at_precision)
+            report |= _operating_point(val, test, cfg.at_precision)
         if name == "student" and data.task.kind == "regression":
             found = _score_calibration(val, test, data)
             if "notes" in found:
@@ -95,13 +95,14 @@ def _tested(
     return val, test, threshold
 
 
-def _operating_point(val: Predictions, precision: float) -> dict[str, Any]:
+def _operating_point(val: Predictions, test: Predictions, precision: float) -> dict[str, Any]:
     """The calibrated score and its threshold; or a note that says why there is none."""
     try:
         point = choose_operating_point(val.logits, val.labels, precision, label_mask=val.label_mask)
     except ValueError as error:
         return {"notes": [f"no threshold is kept for at_precision={precision}: {error}"]}
     if point.threshold <= 1:
+        point = point.tested(test.logits, test.labels, test.label_mask)
         notes = {} if point.doubt is None else {"notes": [point.doubt]}
         return {"operating_point": point.to_dict(), **notes}
     note = (

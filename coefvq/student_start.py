@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from coefvq import engine
+from coefvq.objective import Objective
 from coefvq.teacher_supply.training import get_teacher
 
 _log = logging.getLogger(__name__)
@@ -20,17 +21,18 @@ ENCODERS = {"V": "vision", "T": "text", "A": "audio"}
 """What `student.pretrained` calls the encoders of the modalities."""
 
 
-def check_student(cfg: DictConfig, data: Any) -> None:
+def check_student(cfg: DictConfig, data: Any, objective: Objective) -> None:
     """Refuse words that a student does not know, and a start that is none, before a teacher trains.
 
-    The student is made once and let go. Frozen encoders that no weights are named for are warned
-    about.
+    The student is made once and let go. Warned about are frozen encoders that no weights are named
+    for, and examples without a label that no term of the objective learns from.
 
     Raises:
         ValueError: with one sentence: `check_start`'s, or the student's own.
     """
     check_start(cfg, data)
     engine.build(cfg.student)
+    _warn_of_idle_examples(data, objective)
     frozen = OmegaConf.select(cfg, "student.config.encoders.frozen")
     if not frozen or cfg.start not in (None, "labels"):
         return
@@ -42,6 +44,19 @@ def check_student(cfg: DictConfig, data: Any) -> None:
                 "name a folder or a Hugging Face name, or set student.config.encoders.frozen=false",
                 word,
             )
+
+
+def _warn_of_idle_examples(data: Any, objective: Objective) -> None:
+    teaching = [name for name in objective.learning_from_teacher() if objective.weights[name] > 0]
+    clips = data.splits["train"]
+    idle = sum(clip.label is None for clip in clips)
+    if data.train_on == "all" and idle and not teaching:
+        _log.warning(
+            "%d of %d training examples have no label, and no term of the objective learns from a "
+            "teacher: batches are that much smaller; add train_on=labelled for a fair comparison",
+            idle,
+            len(clips),
+        )
 
 
 def check_start(cfg: DictConfig, data: Any) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from coefvq import config, pipeline
+from coefvq.compare import Job, compose
 from coefvq.modules.pretrained import load_metadata, read_config
 
 
@@ -293,6 +294,27 @@ def test_a_first_stage_that_is_found_gives_the_student_of_one_that_was_trained(
         load_file(tmp_path / name / "run" / "student" / "model.safetensors") for name in "ab"
     ]
     assert all(torch.equal(students[0][key], students[1][key]) for key in students[0])
+
+
+def test_pairs_that_say_no_kind_of_change_are_learnt_all_the_same(run, home, small_pairs, tmp_path):
+    run(tmp_path / "made", "+recipe=matchlite", *small_pairs)  # makes clips
+    clips = sorted((home / "shortform_pairs").rglob("*.mp4"))[:24]
+    rows = [
+        f"{clips[i]},{clips[i + 1 + place % 2]},{place % 2},{split}"
+        for place, i in enumerate(range(22))
+        for split in [("train", "val", "test")[place // 8]]
+    ]
+    table = tmp_path / "plain.csv"
+    table.write_text("query,candidate,label,split\n" + "\n".join(rows) + "\n")
+    words = ("data=pairs", f"data.train={table}", "data.allow_shared_clips=true")
+    few = ("data.batch_size=4", "trainer.max_steps=2", "teacher.training.max_steps=2")
+    for recipe in ("matchlm2lite", "matchlm"):
+        cfg = compose(Job("x", None, 1, (f"+recipe={recipe}", *words, *few), tmp_path / recipe))
+        cfg.teacher.pretraining.max_steps, cfg.teacher.pretraining.clips = 2, 4
+        cfg.teacher.preflight = False
+        report = pipeline.run(cfg, show=False)
+        assert {n: m["by_sub_label"] for n, m in report["pairs"].items()}["teacher"] == {}
+        assert "By kind of change" not in (tmp_path / recipe / "report.md").read_text()
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 import pytest
+from omegaconf import open_dict
 
 from coefvq import engine
-from coefvq.prepare import answer_words, prepared_data, tokenizer_of
+from coefvq.prepare import answer_words, own_tokenizer, prepared_data, tokenizer_of
 from coefvq.teacher_supply.training import get_teacher
 
 
@@ -69,6 +70,23 @@ def test_a_named_tokenizer_of_another_vocabulary_is_refused(prepared, tmp_path):
 def test_a_teacher_that_reads_no_text_needs_no_tokenizer(prepared):
     cfg, data = prepared("teacher=dense", "seed=16")
     assert tokenizer_of(get_teacher(cfg, data).folder) is None
+
+
+def test_a_language_model_brings_its_own_tokenizer(prepared, tmp_path):
+    _, other = prepared("seed=17")
+    for folder in (tmp_path / "with", tmp_path / "without"):
+        folder.mkdir()
+    other.tokenizer.save_pretrained(tmp_path / "with")
+    cfg, _ = prepared("seed=17")
+    with open_dict(cfg):
+        cfg.teacher = {"model": {"mllm": {"backbone": {"model_name_or_path": None}}}}
+    assert own_tokenizer(cfg) is None
+    cfg.teacher.model.mllm.backbone.model_name_or_path = str(tmp_path / "without")
+    assert own_tokenizer(cfg) is None  # the model says what is missing
+    cfg.teacher.model.mllm.backbone.model_name_or_path = str(tmp_path / "with")
+    assert own_tokenizer(cfg) == str(tmp_path / "with")
+    data = prepared_data(cfg)
+    assert data.tokenizer_name == str(tmp_path / "with")
 
 
 YES_NO = ("teacher.model.mllm.read_out=yes_no", "teacher.model.mllm.audio.mode=token")

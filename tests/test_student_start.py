@@ -79,18 +79,33 @@ def test_a_wrong_student_is_refused_before_a_teacher_is_trained(
 def test_frozen_encoders_without_weights_are_warned_about(small, small_pairs, tmp_path, caplog):
     words = ("+recipe=matchlite", *small_pairs, "student.config.modalities=V+A")
     cfg = small(*words, folder=tmp_path / "run")
-    data = prepared_data(cfg)
+    data, objective = prepared_data(cfg), pipeline.make_objective(cfg)
     with caplog.at_level(logging.WARNING):
-        check_student(cfg, data)
+        check_student(cfg, data, objective)
         assert caplog.messages == []
         cfg.student.config.encoders.frozen = True
-        check_student(cfg, data)
+        check_student(cfg, data, objective)
         found = [message.split()[0] for message in caplog.messages]
         assert found == ["student.pretrained.vision", "student.pretrained.audio"]
         caplog.clear()
         cfg.start = str(tmp_path)  # weights come from there
-        check_student(cfg, data)
+        check_student(cfg, data, objective)
         assert caplog.messages == []
+
+
+def test_examples_that_no_term_learns_from_are_warned_about(small, small_pairs, tmp_path, caplog):
+    words = ("+recipe=matchlm2lite", *small_pairs)
+    for more, warned in (
+        ([], False),
+        (["objective=pair_supervised"], True),
+        (["objective=pair_supervised", "train_on=labelled"], False),
+    ):
+        cfg = small(*words, *more, folder=tmp_path / "run")
+        data = prepared_data(cfg)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            check_student(cfg, data, pipeline.make_objective(cfg))
+        assert any("add train_on=labelled" in said for said in caplog.messages) == warned
 
 
 def test_the_first_stage_can_be_had_once_more(small, small_pairs, tmp_path):

@@ -95,6 +95,11 @@ def summary(made: MadePairs, out: str) -> str:
         lines.append(
             f"  {split}: {len(rows)} pairs, {int(rows['label'].sum())} of label 1 ({cases})"
         )
+        if rows["label"].nunique() == 1:
+            lines.append(
+                f"  {split} has no pair of label {1 - int(rows['label'].iloc[0])}, and runs want "
+                "both there: give more clips, or other transformations"
+            )
     if made.skipped:
         lines.append(
             f"{len(made.skipped)} skipped (all are in {clips_folder(out) / SKIPPED_FILE}):"

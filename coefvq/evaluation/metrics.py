@@ -192,7 +192,9 @@ def _macro(columns: list[Column], metric: Callable[[Tensor, Tensor], Tensor]) ->
 
 
 def _recall_at_precision(probability: Tensor, truth: Tensor) -> Tensor:
-    return binary_recall_at_fixed_precision(probability, truth, min_precision=MIN_PRECISION)[0]
+    # In float32, to which the result is brought, a share may be a little less than itself.
+    least = MIN_PRECISION - 1e-6
+    return binary_recall_at_fixed_precision(probability, truth, min_precision=least)[0]
 
 
 def _f1(column: Column) -> float:

@@ -34,6 +34,9 @@ class OperatingPoint:
         n: labelled validation examples.
         taken: how many of them the threshold calls positive, which is what `val_precision` rests
             on; None: not known (saved by an earlier version).
+        test_precision: what the threshold has on test examples, which did not choose it; None: not
+            measured.
+        test_taken: how many of these it calls positive.
     """
 
     scale: float
@@ -45,6 +48,8 @@ class OperatingPoint:
     positives: int
     n: int
     taken: int | None = None
+    test_precision: float | None = None
+    test_taken: int | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -56,18 +61,24 @@ class OperatingPoint:
         """
         if not self.taken:
             return None
-        n, p, z = self.taken, self.val_precision, 1.959964
-        middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        whole = 1 + z * z / n
-        return max(0.0, (middle - reach) / whole), min(1.0, (middle + reach) / whole)
+        return _wilson(self.val_precision, self.taken)
 
     @property
     def doubt(self) -> str | None:
         """Why the precision may be another one in use, and what to do; None: it stands firm.
 
         The threshold is the lowest that has the precision, so that the interval always begins
-        below what was asked for: it is said where it does so by more than `SLACK`.
+        below what was asked for: it is said where it does so by more than `SLACK`. So it is where
+        the test examples, which did not choose it, speak against it: their interval ends below.
         """
+        if self.test_taken and self.test_precision is not None:
+            low, high = _wilson(self.test_precision, self.test_taken)
+            if high < self.precision:
+                return (
+                    f"the threshold for a precision of {self.precision:.0%} was chosen on "
+                    f"validation examples; on the test examples it had {self.test_precision:.2f} "
+                    f"(95 % interval {low:.2f} to {high:.2f}): ask for more with at_precision"
+                )
         interval = self.interval
         if interval is None or self.taken is None:
             return None
@@ -84,6 +95,20 @@ class OperatingPoint:
     def score(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities of (N,) logits."""
         return (self.scale * logits.double() + self.bias).sigmoid()
+
+    def tested(self, logits: Tensor, labels: Tensor, label_mask: Tensor | None = None) -> Self:
+        """The same with what the threshold has on test examples.
+
+        Args:
+            logits: (N,).
+            labels: (N,) 0 or 1.
+            label_mask: (N,) bool, True where the label counts; None: all.
+        """
+        if label_mask is not None:
+            logits, labels = logits[label_mask], labels[label_mask]
+        truth = labels[self.score(logits) >= self.threshold] > 0.5
+        precision = float(truth.double().mean()) if len(truth) else None
+        return dataclasses.replace(self, test_precision=precision, test_taken=len(truth))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` is the way back."""
@@ -142,6 +167,14 @@ def choose_operating_point(
         val_recall=float(hits[k] / positives),
         taken=k + 1,
     )
+
+
+def _wilson(p: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    z = 1.959964
+    middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    whole = 1 + z * z / n
+    return max(0.0, (middle - reach) / whole), min(1.0, (middle + reach) / whole)
 
 
 def _platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:

@@ -13,6 +13,9 @@ from torchmetrics.functional.classification import (
     binary_recall_at_fixed_precision,
 )
 
+ROUNDING = 1e-6
+"""Precisions are compared in float32, where nine of ten are less than .9."""
+
 PRECISIONS = (0.8, 0.9, 0.95)
 """Where recall is read, as MatchLM2Lite (arXiv 2606.14786) does."""
 
@@ -20,7 +23,7 @@ PRECISIONS = (0.8, 0.9, 0.95)
 def pair_metrics(
     logits: Tensor,
     labels: Tensor,
-    sub_labels: Tensor,
+    sub_labels: Tensor | None,
     names: Sequence[str],
     *,
     label_mask: Tensor | None = None,
@@ -34,7 +37,7 @@ def pair_metrics(
     Args:
         logits: (N,).
         labels: (N,) 0 or 1.
-        sub_labels: (N, S) 0 or 1.
+        sub_labels: (N, S) 0 or 1; None where S is 0.
         names: S names.
         label_mask: (N,) bool, True where the label counts.
         sub_label_mask: (N, S) bool, likewise.
@@ -54,8 +57,8 @@ def pair_metrics(
     """
     counts = torch.ones_like(labels, dtype=torch.bool) if label_mask is None else label_mask
     score, truth = logits[counts].double(), labels[counts].long()
-    kinds = sub_labels[counts] > 0.5
-    if sub_label_mask is not None:
+    kinds = torch.zeros(len(truth), 0).bool() if sub_labels is None else sub_labels[counts] > 0.5
+    if sub_labels is not None and sub_label_mask is not None:
         kinds &= sub_label_mask[counts]
     both = bool(truth.any() and not truth.all())
     probability = score.sigmoid()
@@ -63,7 +66,9 @@ def pair_metrics(
     for precision in PRECISIONS:
         recall, cut = math.nan, math.inf
         if both:
-            found = binary_recall_at_fixed_precision(probability, truth, min_precision=precision)
+            found = binary_recall_at_fixed_precision(
+                probability, truth, min_precision=precision - ROUNDING
+            )
             recall, cut = float(found[0]), float(found[1])
         cuts[precision] = (recall, cut)
     by_name: dict[str, dict[str, float]] = {}

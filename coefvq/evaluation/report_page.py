@@ -200,6 +200,7 @@ def _pairs(report: Mapping[str, Any]) -> list[str]:
             for p in precisions
         ]
         parts += ["### Recall at a precision", table(("precision", *models), recalls)]
+    if any(m["by_sub_label"] for m in models.values()):
         kinds = {k: v["n"] for m in models.values() for k, v in m["by_sub_label"].items()}
         chance = {k: v.get("chance") for m in models.values() for k, v in m["by_sub_label"].items()}
         lines = [
@@ -227,6 +228,11 @@ def _pairs(report: Mapping[str, Any]) -> list[str]:
             f"and recall {point['val_recall']:.4f} on {point['n']} validation examples"
             + (f", {point['taken']} of which it calls positive." if "taken" in point else ".")
         )
+        if point.get("test_taken"):
+            parts[-1] += (
+                f" On test examples, which did not choose it: precision "
+                f"{point['test_precision']:.4f} of {point['test_taken']}."
+            )
     return parts
 
 

@@ -20,7 +20,7 @@ class PairVerdict:
     Args:
         score: calibrated probability that the candidate reproduces the query; where the student
             was exported without an operating point, its own probability.
-        verdict: the class at the threshold.
+        verdict: the class at the threshold; `other` and `reproduced` for labels 0 and 1.
         threshold: on the score; above 1 where none reached the precision on validation pairs.
         precision: share of right answers among such verdicts that the threshold had on validation
             pairs; None without an operating point (the threshold is that of the largest F1).
@@ -113,7 +113,9 @@ def judge_pair(
         point = OperatingPoint.from_dict(stored)
         score, threshold = float(point.score(logits)), point.threshold
         sure = point.precision, point.doubt
-    return PairVerdict(score, task.classes[int(score >= threshold)], threshold, *sure)
+    # A table of one's own has labels 0 and 1, which on a line of numbers would be two more.
+    words = ("other", "reproduced") if task.classes == ("0", "1") else task.classes
+    return PairVerdict(score, words[int(score >= threshold)], threshold, *sure)
 
 
 def _check_model(folder: Path) -> None:

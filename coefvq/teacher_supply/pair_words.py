@@ -22,7 +22,8 @@ def check_frames(cfg: DictConfig) -> None:
     if split == "static" and budget is not None and budget >= 2 * frames:
         raise ValueError(
             f"teacher.model.frame_split=static changes nothing: twice data.num_frames={frames} are "
-            f"within teacher.model.frame_budget={budget}; set a budget below {2 * frames}"
+            f"within teacher.model.frame_budget={budget}; set a budget below {2 * frames}, "
+            "or compare teacher=matchlm_static with teacher=matchlm_dynamic"
         )
 
 

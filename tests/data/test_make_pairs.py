@@ -2,10 +2,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 
-from coefvq.data.make_pairs import main, read_options
+from coefvq.data.make_pairs import main, read_options, summary
 from coefvq.data.pairs.drawing import Counts
+from coefvq.data.pairs.make import MadePairs
 
 
 def test_words_become_options():
@@ -66,6 +68,17 @@ def test_a_place_that_cannot_be_written_is_one_sentence(write_clip, tmp_path, ca
 def test_help(capsys):
     main(["--help"])
     assert "segment_share" in capsys.readouterr().out
+
+
+def test_a_split_of_one_label_is_said():
+    rows = [("train", 1), ("train", 0), ("val", 1), ("val", 1)]
+    table = pandas.DataFrame(rows, columns=["split", "label"]).assign(case="random")
+    said = summary(MadePairs(table, table, ()), "p.csv").splitlines()
+    assert said[3] == (
+        "  val has no pair of label 0, and runs want both there: give more clips, or other "
+        "transformations"
+    )
+    assert len(said) == 4
 
 
 def test_the_command(write_clip, tone, tmp_path):

@@ -114,6 +114,23 @@ def test_many_examples_are_not_doubted_and_few_or_uneven_ones_are():
     assert not dataclasses.replace(base, taken=20, val_precision=1.0).doubt
 
 
+def test_test_examples_that_speak_against_the_threshold_are_heard():
+    point = OperatingPoint(1.0, 0.0, 0.5, 0.8, 0.8, 0.5, 200, 500, taken=200)
+    logits = torch.tensor([2.0] * 300 + [-2.0] * 100)
+    for right, doubted in ((211, True), (240, False)):
+        labels = torch.tensor([1.0] * right + [0.0] * (400 - right))
+        found = point.tested(logits, labels)
+        assert (found.test_precision, found.test_taken) == (pytest.approx(right / 300), 300)
+        assert OperatingPoint.from_dict(found.to_dict()) == found
+        assert ((found.doubt or "").startswith("the threshold for a precision of 80%")) == doubted
+    assert (
+        "it had 0.70 (95 % interval 0.65 to 0.75)"
+        in point.tested(logits, torch.tensor([1.0] * 211 + [0.0] * 189)).doubt
+    )
+    none = point.tested(logits - 9, labels)
+    assert (none.test_precision, none.test_taken, none.doubt) == (None, 0, None)
+
+
 def test_points_saved_before_this_was_counted_can_be_read():
     values = choose_operating_point(*drawn(200), 0.8).to_dict()
     del values["taken"]

@@ -28,6 +28,17 @@ def test_by_hand():
     assert found["by_sub_label"]["crop"]["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
 
 
+@pytest.mark.parametrize(("right", "taken"), [(9, 10), (19, 20), (8, 10)])
+def test_a_precision_that_is_met_exactly_counts(right, taken):
+    # The wrong one comes first: only all of them together have the precision.
+    labels = torch.tensor([0.0, *[1.0] * right, *[0.0] * (taken - right - 1), *[0.0] * 9])
+    if taken - right > 1:
+        labels[0], labels[right + 1] = 1.0, 0.0
+    found = pair_metrics(-torch.arange(len(labels)).float(), labels, None, [])
+    assert found["recall_at_precision"][f"{100 * right // taken}"] == 1.0
+    assert found["by_sub_label"] == {}
+
+
 def test_masks_leave_out():
     logits = torch.tensor([4.0, -4.0, 3.0])
     labels = torch.tensor([1.0, 0.0, torch.nan])

@@ -107,6 +107,12 @@ def test_texts_by_field(run, tmp_path):
         judge_pair(none, one, other, candidate_text="a cat")
 
 
+def test_a_verdict_is_a_word_where_labels_are_numbers(run, tmp_path):
+    numbers = changed(run[0], tmp_path / "numbers", lambda m: m["task"].update(classes=["0", "1"]))
+    own, plain = judge_pair(numbers, *run[1]), judge_pair(run[0], *run[1])
+    assert own == plain and own.verdict in ("other", "reproduced")
+
+
 def test_a_text_is_refused_by_a_student_that_does_not_read_it(small, small_pairs, tmp_path, run):
     words = ("+recipe=matchlite", *small_pairs, "student.config.modalities=V")
     pipeline.run(small(*words, folder=tmp_path / "run"), show=False)
