@@ -8,12 +8,15 @@ from pathlib import Path
 
 from coefvq.data.manifest import ManifestError, Problem
 from coefvq.data.rows import Row, blank, take_id, take_path
-from coefvq.data.tables import read_table
+from coefvq.data.tables import FORMATS, read_table
 from coefvq.types import Clip
 
 _log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg"),
+    *(".ts", ".flv", ".wmv", ".3gp", ".ogv"),
+)
 
 
 def list_clips(
@@ -57,6 +60,11 @@ def list_clips(
         if for_model:
             _say_missing(source, text, "a video, which has no texts")
         return [Clip(id=path.name, path=path.absolute())]
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"clips={source} is neither a video file ({', '.join(VIDEO_SUFFIXES)}) nor a manifest "
+            f"({', '.join(FORMATS)}); convert it, or give one of these"
+        )
     table = read_table(path)
     if missing := [name for name in ("id", "path") if name not in table.columns]:
         raise ValueError(

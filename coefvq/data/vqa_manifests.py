@@ -10,6 +10,9 @@ is downloaded here; read each set's terms before you use it.
                  MOS saved as CSV
     lsvq         labels_train_test.csv, labels_test_1080p.csv      github.com/baidut/PatchVQ
 
+A .mat file is read by scipy and an .xlsx by openpyxl, which you install, or saved as CSV. LSVQ's
+second file is one more test set: behind the words of the first, `data.test=` its manifest.
+
 Names of files and columns were taken from public code that reads them, not from the files; one
 whose columns are others is refused with a sentence that names both. Ranges are those of the
 scales that raters used. None of the sets names contents that repeat, so each clip is a group of its

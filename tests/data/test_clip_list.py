@@ -70,6 +70,12 @@ def test_what_cannot_be_listed_is_said(tmp_path, name, text, sentence):
         list_clips(tmp_path / name)
 
 
+def test_a_file_of_another_kind_is_said(tmp_path):
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(ValueError, match=r"a.gif is neither a video file \(.mp4, .*\) nor a manif"):
+        list_clips(tmp_path / "a.gif")
+
+
 def test_a_folder_without_videos_is_said(tmp_path):
     files(tmp_path, "a.txt")
     with pytest.raises(ValueError, match=r"holds no video file \(\.mp4"):
