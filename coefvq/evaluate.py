@@ -55,7 +55,7 @@ def evaluate(
     from coefvq.evaluation.quality_splits import check_count
     from coefvq.prepare import prepared_data
     from coefvq.runs import RunFolder
-    from coefvq.scoring import metrics_of, undefined_notes_of, vqa_protocol
+    from coefvq.scoring import metrics_of, metrics_of_pairs, undefined_notes_of, vqa_protocol
     from coefvq.students.load import load_student
     from coefvq.teacher_supply.training import get_teacher
     from coefvq.teachers.calibrated import CalibratedTeacher, Calibration
@@ -115,6 +115,8 @@ def evaluate(
     for name, model in models.items():
         found = answers[name] = collect(model, loader(), device=device)
         result[split][name] = metrics_of(found, data.task, report["threshold"][name])
+        if hasattr(data, "sub_labels"):
+            result.setdefault("pairs", {})[name] = metrics_of_pairs(found, data, split)
         if protocol == "vqa":
             result.setdefault("vqa", {})[name] = vqa_protocol(found, data, split, splits)
     if len(answers) == 2:

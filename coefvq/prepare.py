@@ -26,7 +26,7 @@ def prepared_data(cfg: DictConfig, model: str | Path | None = None) -> Any:
     """
     data = engine.build(cfg.data)
     data.whole_words = answer_words(cfg)
-    if data.tokenizer_name is None:
+    if data.tokenizer_name is None and model is None:
         data.tokenizer_name = own_tokenizer(cfg)
     data.prepare()
     wanted = None if model is None or data.tokenizer is None else tokenizer_of(model)

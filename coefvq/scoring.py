@@ -61,7 +61,9 @@ def score(
                 found["notes"] = [*report.get("notes", []), *found["notes"]]
             report |= found
     if hasattr(data, "sub_labels"):
-        report["pairs"] = {name: _pair_metrics(data, found) for name, found in curves.items()}
+        report["pairs"] = {
+            name: metrics_of_pairs(found, data, "test") for name, found in curves.items()
+        }
     report["compute"] = costs(cfg, data, teacher, student, device)
     if len(curves) == 2:
         report["test"]["agreement"] = compute_agreement(
@@ -204,8 +206,9 @@ def undefined_notes_of(curves: dict[str, Predictions], task: TaskSpec) -> list[s
     return notes
 
 
-def _pair_metrics(data: Any, found: Predictions) -> dict[str, Any]:
-    dataset = data.whole_split("test")
+def metrics_of_pairs(found: Predictions, data: Any, split: str) -> dict[str, Any]:
+    """Recall at precisions and by kind of change, of a split's predictions."""
+    dataset = data.whole_split(split)
     return pair_metrics(
         found.logits,
         found.labels,
@@ -216,4 +219,11 @@ def _pair_metrics(data: Any, found: Predictions) -> dict[str, Any]:
     )
 
 
-__all__ = ["metrics_of", "score", "undefined_notes_of", "vqa_lines", "vqa_protocol"]
+__all__ = [
+    "metrics_of",
+    "metrics_of_pairs",
+    "score",
+    "undefined_notes_of",
+    "vqa_lines",
+    "vqa_protocol",
+]

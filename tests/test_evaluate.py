@@ -168,3 +168,10 @@ def test_another_number_of_splits_is_refused_before_it_is_computed(tmp_path):
         evaluate.refuse_other_words(out, asked | {"splits": 20})
     out.write_text("{}")  # of an older version: only its numbers can tell
     evaluate.refuse_other_words(out, asked)
+
+
+def test_pairs_are_also_seen_by_kind_of_change(small, small_pairs, tmp_path):
+    folder = tmp_path / "pairs"
+    report = pipeline.run(small("+recipe=matchlite", *small_pairs, folder=folder), show=False)
+    found = evaluate_run(folder)
+    assert found["pairs"] == report["pairs"] and "student" in found["pairs"]
