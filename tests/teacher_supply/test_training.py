@@ -94,7 +94,9 @@ def test_two_processes_that_want_the_same_teacher_train_it_once(
     ]  # fmt: skip
     said = [run.communicate(timeout=250)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
-    assert sorted("reused" in text for text in said) == [False, True]
+    # Of the answers that are kept on disk, too, some may be found; who comes first there is open.
+    assert sorted("df_xvlm, reused" in text for text in said) == [False, True], said
+    assert sum("df_xvlm, trained" in text for text in said) == 1, said
 
 
 @pytest.mark.parametrize(
