@@ -43,7 +43,7 @@ def words_for_hydra(arguments: Sequence[str]) -> list[str]:
     """Turn what follows `--` into the key `overrides`, and check that Hydra can read each word.
 
     A file or folder that is there may have `=`, commas, brackets or spaces in its name, as the
-    folders of `coefvq.compare` do: it is put into quotes.
+    folders of `coefvq.compare` do: the word is put into quotes.
 
     Raises:
         ValueError: naming the word that is not `key=value`.
@@ -62,18 +62,29 @@ def words_for_hydra(arguments: Sequence[str]) -> list[str]:
         # Behind an option such as --cfg comes its own word.
         if "=" not in word or word.startswith("-"):
             continue
+        key, _, value = word.partition("=")
+        if _needs_quotes(value) and _is_there(value):
+            words[place] = f'{key}="{value}"'
+            continue
         try:
             parser.parse_override(word)
         except HydraException:
-            key, _, value = word.partition("=")
-            if '"' not in value and Path(value).exists():
-                words[place] = f'{key}="{value}"'
-                continue
             raise ValueError(
                 f"{word!r} cannot be read as key=value; put a value with =, commas, brackets or "
                 "spaces in it into quotes, for instance 'key=\"a=b\"'"
             ) from None
     return words
+
+
+def _needs_quotes(value: str) -> bool:
+    return '"' not in value and any(sign in value for sign in "=,[]{}() ")
+
+
+def _is_there(value: str) -> bool:
+    try:
+        return Path(value).exists()
+    except OSError:  # a list of words is too long for a name
+        return False
 
 
 @contextmanager

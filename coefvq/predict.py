@@ -5,6 +5,7 @@ A quality model also compares two files: `compare=a.mp4,b.mp4`.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -206,8 +207,7 @@ def listed(word: str) -> str:
     """
     name, _, value = word.partition("=")
     if name in ("query_text", "candidate_text") and value not in ("", "null"):
-        plain = value[:1] not in "{\"'"
-        return f'{name}="' + value.replace('"', '\\"') + '"' if plain else word
+        return word if _is_hydras(word) else f'{name}="{_escaped(value)}"'
     if name != "compare" or value == "null":
         return word
     if value.startswith("[") and value.endswith("]"):
@@ -216,6 +216,25 @@ def listed(word: str) -> str:
         value = value[1:-1]
     files = ",".join('"' + part.replace('"', '\\"') + '"' for part in value.split(","))
     return f"compare=[{files}]"
+
+
+def _is_hydras(word: str) -> bool:
+    """Whether somebody has put the value into quotes or braces, as Hydra reads them."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import QuotedString
+    from hydra.errors import HydraException
+
+    try:
+        value = OverridesParser.create().parse_override(word)._value
+    except HydraException:
+        return False
+    return isinstance(value, (dict, QuotedString))
+
+
+def _escaped(text: str) -> str:
+    """Text between double quotes: backslashes count where a quote follows, and nowhere else."""
+    text = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    return re.sub(r"(\\+)$", r"\1\1", text)
 
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="predict")

@@ -72,6 +72,9 @@ def leave_out_sub_labels(cfg: DictConfig, data: Any) -> None:
             with open_dict(cfg):
                 del cfg.objective.terms[name]
                 cfg.objective.weights.pop(name, None)
+                for number in list(cfg.objective.get("schedules") or {}):
+                    if str(number).removeprefix("weights.").partition(".")[0] == name:
+                        del cfg.objective.schedules[number]
 
 
 def fill_runtime(cfg: DictConfig, data: Any) -> None:

@@ -73,10 +73,11 @@ def score(
             student_threshold=report["threshold"]["student"],
             teacher_threshold=report["threshold"]["teacher"],
         )
-    source = getattr(data, "source", None)
-    if data.task.kind == "regression" and not getattr(source, "files_are_alike", source is None):
+    if data.task.kind == "regression" and (source := getattr(data, "source", None)) is not None:
         paths = [clip.path for clips in data.splits.values() for clip in clips]
-        report["notes"] = [*report.get("notes", []), *reading_notes(paths, data.inputs)]
+        alike = getattr(source, "files_are_alike", False)
+        notes = reading_notes(paths, data.inputs, alike=alike)
+        report["notes"] = [*report.get("notes", []), *notes]
     return report, curves, held
 
 

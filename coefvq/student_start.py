@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from coefvq import engine
+from coefvq.data.labels import hide_labels
 from coefvq.objective import Objective
 from coefvq.teacher_supply.training import get_teacher
 
@@ -39,21 +40,32 @@ def check_student(cfg: DictConfig, data: Any, objective: Objective) -> None:
     for letter in cfg.student.config.modalities.split("+"):
         word = f"student.pretrained.{ENCODERS[letter]}"
         if OmegaConf.select(cfg, word) is None:
+            known = OmegaConf.select(cfg, "student.pretrained") is not None
             _log.warning(
                 "%s is null, so that this encoder is frozen with random weights and tells little; "
-                "name a folder or a Hugging Face name, or set student.config.encoders.frozen=false",
+                "%s, or set student.config.encoders.frozen=false",
                 word,
+                "name a folder or a Hugging Face name"
+                if known
+                else "choose student=matchlite_base",
             )
 
 
 def _warn_of_idle_examples(data: Any, objective: Objective) -> None:
-    teaching = [name for name in objective.learning_from_teacher() if objective.weights[name] > 0]
+    # A weight that is 0 at first may follow a schedule.
+    teaching = [
+        name
+        for name in objective.learning_from_teacher()
+        if objective.weights[name] > 0 or objective.schedules
+    ]
     clips = data.splits["train"]
+    if (share := getattr(data, "student_labels", 1.0)) < 1:
+        clips = hide_labels(clips, share, drop=False)
     idle = sum(clip.label is None for clip in clips)
     if data.train_on == "all" and idle and not teaching:
         _log.warning(
             "%d of %d training examples have no label, and no term of the objective learns from a "
-            "teacher: batches are that much smaller; add train_on=labelled for a fair comparison",
+            "teacher: they teach nothing, and take places in batches; add train_on=labelled",
             idle,
             len(clips),
         )

@@ -97,6 +97,10 @@ def test_from_the_command_line(finished_run, tmp_path, monkeypatch, capsys):
     stored = json.loads((tmp_path / "run" / "evaluation-test.json").read_text())
     close(stored["test"], report_of(finished_run)["test"])
     assert "average precision" in capsys.readouterr().out
+    older = {name: part for name, part in stored.items() if name != "task_kind"}
+    (tmp_path / "run" / "evaluation-test.json").write_text(json.dumps(older))
+    call()  # an older version's, of fewer parts, is no other result
+    assert json.loads((tmp_path / "run" / "evaluation-test.json").read_text()) == stored
     call("split=val", "out=mine.json")
     assert "val" in json.loads((tmp_path / "mine.json").read_text())
     call("split=val", "out=mine.json")  # the same again

@@ -24,8 +24,13 @@ def test_a_path_that_is_there_needs_no_quotes(tmp_path):
     assert words[1] == "seed=1"
     found = OverridesParser.create().parse_override(words[0])
     assert found.key_or_group == "model" and str(found.value()) == str(folder)
+    (tmp_path / "a,b").mkdir()  # without quotes a sweep
+    (found,) = launch.words_for_hydra([f"model={tmp_path / 'a,b'}"])
+    assert OverridesParser.create().parse_override(found).value() == str(tmp_path / "a,b")
     with pytest.raises(ValueError, match="put a value with ="):
         launch.words_for_hydra([f"model={tmp_path / 'a=b'}"])
+    with pytest.raises(ValueError, match="put a value with ="):  # too long for a path
+        launch.words_for_hydra(["recipes=[" + ",".join(["cpfd data.labelled=9"] * 30) + "]"])
 
 
 def test_errors_a_user_can_mend_leave_with_one_sentence(capsys, monkeypatch):

@@ -9,6 +9,7 @@ import torch
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from coefvq import engine, pipeline, predict
@@ -283,3 +284,18 @@ def test_from_the_command_line(model, folder, tmp_path, monkeypatch, capsys):
     assert rule.startswith("prediction: degraded from a probability of ")
     assert count == "5 clips in scores.parquet, 2 of them unreadable"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clips", "scores.parquet"]
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["hello, world", "'tis the season", '"Hello" she said', "{music} on", "1e3", "a\\",
+     'say \\"x\\"', "100 % [live] (part: 2)", "null and void"],
+)  # fmt: skip
+def test_a_title_arrives_as_it_was_written(title):
+    word = predict.listed(f"query_text={title}")
+    assert OverridesParser.create().parse_override(word).value() == title
+
+
+def test_quotes_and_braces_of_hydra_stay_its_own():
+    for word in ('query_text="a, b"', "query_text={title: hello}", "query_text=null"):
+        assert predict.listed(word) == word

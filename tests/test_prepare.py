@@ -1,8 +1,16 @@
+from types import SimpleNamespace
+
 import pytest
 from omegaconf import open_dict
 
 from coefvq import engine
-from coefvq.prepare import answer_words, own_tokenizer, prepared_data, tokenizer_of
+from coefvq.prepare import (
+    answer_words,
+    leave_out_sub_labels,
+    own_tokenizer,
+    prepared_data,
+    tokenizer_of,
+)
 from coefvq.teacher_supply.training import get_teacher
 
 
@@ -70,6 +78,26 @@ def test_a_named_tokenizer_of_another_vocabulary_is_refused(prepared, tmp_path):
 def test_a_teacher_that_reads_no_text_needs_no_tokenizer(prepared):
     cfg, data = prepared("teacher=dense", "seed=16")
     assert tokenizer_of(get_teacher(cfg, data).folder) is None
+
+
+def test_terms_of_kinds_of_change_go_with_their_schedules_where_no_pair_has_any(prepared):
+    cfg, _ = prepared("seed=17")
+    with open_dict(cfg):
+        cfg.objective = {
+            "terms": {
+                "task": {"_target_": "coefvq.losses.SupervisedLoss"},
+                "sub_labels": {"_target_": "coefvq.losses.SubLabelLoss"},
+            },
+            "weights": {"task": 1.0, "sub_labels": 1.0},
+            "schedules": {"weights.sub_labels": "x", "weights.task": "y", "sub_labels.z": "z"},
+        }
+    leave_out_sub_labels(cfg, SimpleNamespace(sub_labels=("crop",)))
+    assert set(cfg.objective.terms) == {"task", "sub_labels"}
+    leave_out_sub_labels(cfg, SimpleNamespace())  # no pairs
+    assert set(cfg.objective.terms) == {"task", "sub_labels"}
+    leave_out_sub_labels(cfg, SimpleNamespace(sub_labels=()))
+    assert set(cfg.objective.terms) == set(cfg.objective.weights) == {"task"}
+    assert set(cfg.objective.schedules) == {"weights.task"}
 
 
 def test_a_language_model_brings_its_own_tokenizer(prepared, tmp_path):

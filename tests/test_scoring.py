@@ -121,7 +121,8 @@ def test_scores_of_a_known_range_get_a_unit_or_a_note_that_says_why_not():
     held = report["calibrated_scores"]
     assert held["n"] == 5 and held["rmse"] < 0.1 and held["coverage"] <= 1.0
     told = Data(MOS, rising(20), rising(5))
-    told.source = SimpleNamespace(labels_note="what labels mean", files_are_alike=True)
+    told.source, told.splits = SimpleNamespace(labels_note="what labels mean"), {}
+    told.inputs = None
     assert score(CFG, told, None, Student(), CPU)[0]["notes"] == ["what labels mean"]
     few, _, _ = score(CFG, Data(MOS, rising(19), rising(5)), None, Student(), CPU)
     (note,) = few["notes"]
@@ -134,15 +135,17 @@ def test_scores_of_a_known_range_get_a_unit_or_a_note_that_says_why_not():
     assert "state no range" in free["notes"][0] and "data.label_range=[0,100]" in free["notes"][0]
 
 
-def test_reports_of_scores_look_at_the_files_unless_these_are_alike(monkeypatch):
-    monkeypatch.setattr(scoring, "reading_notes", lambda paths, inputs: [f"{len(paths)} {inputs}"])
+def test_reports_of_scores_look_at_the_files_at_one_where_these_are_alike(monkeypatch):
+    monkeypatch.setattr(
+        scoring, "reading_notes", lambda paths, inputs, alike: [f"{len(paths)} {inputs} {alike}"]
+    )
     data = Data(MOS, rising(20), rising(5))
     data.splits = {"train": [SimpleNamespace(path="a")], "val": [], "test": []}
     data.inputs = "read"
     data.source = SimpleNamespace()
-    assert score(CFG, data, None, Student(), CPU)[0]["notes"][-1] == "1 read"
+    assert score(CFG, data, None, Student(), CPU)[0]["notes"][-1] == "1 read False"
     data.source.files_are_alike = True
-    assert "1 read" not in score(CFG, data, None, Student(), CPU)[0].get("notes", [])
+    assert score(CFG, data, None, Student(), CPU)[0]["notes"][-1] == "1 read True"
 
 
 class PairStudent(nn.Module):

@@ -98,6 +98,7 @@ def test_examples_that_no_term_learns_from_are_warned_about(small, small_pairs, 
     for more, warned in (
         ([], False),
         (["objective=pair_supervised"], True),
+        (["objective.weights={embedding: 0, logits: 0, task: 1, sub_labels: 1}"], True),
         (["objective=pair_supervised", "train_on=labelled"], False),
     ):
         cfg = small(*words, *more, folder=tmp_path / "run")

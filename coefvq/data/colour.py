@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from coefvq.data.headers import SHOWN, examples, from_header
+from coefvq.data.headers import SHOWN, examples, from_header, name_in
 
 TRANSFERS = {16: "PQ", 18: "HLG"}
 """Of HDR, by the numbers of ITU-T H.273."""
@@ -70,7 +70,7 @@ def colours_of(paths: Iterable[str | Path]) -> tuple[dict[str, str], int]:
     for path in paths:
         total += 1
         if words := colour_of(path):
-            found[Path(path).name] = words
+            found[name_in(found, path)] = words
     return found, total
 
 

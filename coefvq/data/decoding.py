@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coefvq.data.colour import colour_note, stream_colour
 from coefvq.data.frame_cache import FrameCache, clip_key
+from coefvq.data.headers import name_in
 from coefvq.data.media import BadClip, UnreadableClip
 from coefvq.data.processes import cores, main_hidden, start_worker
 from coefvq.data.reader import Reading, open_clip, read_media
@@ -145,7 +146,7 @@ def _fill(
             task = bar.add_task("Decoding clips", total=len(missing))
             for number, result, colour in results:
                 if colour is not None:
-                    colours[missing[keys[number]].name] = colour
+                    colours[name_in(colours, missing[keys[number]])] = colour
                 if isinstance(result, str):
                     reasons[keys[number]] = result
                     if stop is not None and len(reasons) >= stop:

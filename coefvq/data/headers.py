@@ -43,4 +43,10 @@ def examples(found: Mapping[str, str]) -> str:
     return "; ".join([*shown, *(["…"] if len(found) > SHOWN else [])])
 
 
-__all__ = ["SHOWN", "examples", "from_header"]
+def name_in(found: Mapping[str, str], path: str | Path) -> str:
+    """What to call a file: its name, or all of its path where another one is called so."""
+    name = Path(path).name
+    return str(path) if name in found else name
+
+
+__all__ = ["SHOWN", "examples", "from_header", "name_in"]

@@ -95,7 +95,7 @@ def summary(made: MadePairs, out: str) -> str:
         lines.append(
             f"  {split}: {len(rows)} pairs, {int(rows['label'].sum())} of label 1 ({cases})"
         )
-        if rows["label"].nunique() == 1:
+        if rows["label"].nunique() == 1 and split != "test":
             lines.append(
                 f"  {split} has no pair of label {1 - int(rows['label'].iloc[0])}, and runs want "
                 "both there: give more clips, or other transformations"

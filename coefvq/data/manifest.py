@@ -21,7 +21,7 @@ SHOWN_PROBLEMS = 20
 SHOWN_ALIKE = 3
 """Of problems that differ in the row and the value alone."""
 
-_VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\w.]*")
+_VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|(?<!\w)[-+]?\d[\w.]*")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class ManifestError(ValueError):
         count = len(self.problems)
         alike: dict[str, list[Problem]] = {}
         for problem in self.problems:
-            kind = f"{problem.file} {_VALUE.sub('', problem.text)}"
+            value = "" if problem.row is None else _VALUE.sub("", problem.text)
+            kind = f"{problem.file} {value or problem.text}"
             alike.setdefault(kind, []).append(problem)
         lines, shown = [], 0
         for some in alike.values():

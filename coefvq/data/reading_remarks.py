@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from coefvq.data.colour import colour_note, colours_of
-from coefvq.data.headers import examples, from_header
+from coefvq.data.headers import examples, from_header, name_in
 from coefvq.types import InputSpec
 
 ENLARGED = 1.25
@@ -54,15 +54,22 @@ def end_remark(percent: float) -> str:
     return "" if inside else "at the end of the scale, where scores are not told apart"
 
 
-def reading_notes(paths: Collection[str | Path], inputs: InputSpec) -> list[str]:
+def reading_notes(
+    paths: Sequence[str | Path], inputs: InputSpec, *, alike: bool = False
+) -> list[str]:
     """What the report of a run on such clips says of them; headers are read, nothing is decoded.
 
     Args:
         paths: local files.
         inputs: how they are read.
+        alike: what is said of the first holds for all.
     """
-    said = {Path(path).name: reading_remarks(path, inputs) for path in paths}
-    found = {name: words for name, words in said.items() if words}
+    if alike:
+        return [f"every clip: {words}" for p in paths[:1] if (words := reading_remarks(p, inputs))]
+    found: dict[str, str] = {}
+    for path in paths:
+        if words := reading_remarks(path, inputs):
+            found[name_in(found, path)] = words
     notes = [colour_note(*colours_of(paths))]
     if found:
         notes.append(

@@ -75,7 +75,7 @@ class OperatingPoint:
             low, high = _wilson(self.test_precision, self.test_taken)
             if high < self.precision:
                 return (
-                    f"the threshold for a precision of {self.precision:.0%} was chosen on "
+                    f"the threshold for a precision of {100 * self.precision:g}% was chosen on "
                     f"validation examples; on the test examples it had {self.test_precision:.2f} "
                     f"(95 % interval {low:.2f} to {high:.2f}): ask for more with at_precision"
                 )
@@ -85,10 +85,11 @@ class OperatingPoint:
         if self.taken >= MIN_TAKEN and interval[0] >= self.precision - SLACK:
             return None
         rests = f"{self.taken} validation example" + ("s" if self.taken != 1 else "")
+        low, high = interval
         return (
-            f"the threshold for a precision of {self.precision:.0%} rests on the {rests} that it "
-            f"calls positive (precision {self.val_precision:.2f}, 95 % interval {interval[0]:.2f} "
-            f"to {interval[1]:.2f}) and may have another one in use; give more labelled "
+            f"the threshold for a precision of {100 * self.precision:g}% rests on the {rests} that "
+            f"it calls positive (precision {self.val_precision:.2f}, 95 % interval {low:.2f} "
+            f"to {high:.2f}) and may have another one in use; give more labelled "
             "validation examples (data.val) or a lower at_precision"
         )
 

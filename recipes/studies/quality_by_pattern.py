@@ -75,29 +75,36 @@ def index(name: str) -> int:
 
 def study(runs: Path, only: str = "") -> None:
     """Print both tables, in Markdown."""
-    folders = [folder for folder in sorted(runs.iterdir()) if folder.name.startswith(only)]
-    if not any(folder.glob("seed-*/student/config.json") for folder in folders):
+    there = sorted(runs.iterdir()) if runs.is_dir() else []
+    methods = {
+        folder.name: finished
+        for folder in there
+        if folder.name.startswith(only)
+        and (finished := sorted(run.parent for run in folder.glob("seed-*/report.json")))
+    }
+    if not methods:
         raise SystemExit(f"runs={runs} has no finished runs that begin with {only!r}; give the "
                          "folder runs of what compare wrote")  # fmt: skip
-    kinds: list[str] = []
+    kinds: dict[tuple[int, int], list[str]] = {}  # by pool
     near: dict[str, dict[str, float]] = {}  # by data set: every seed has its own split
-    for folder in folders:
+    for method, finished in methods.items():
         rows = defaultdict(list)
-        for run in sorted(folder.glob("seed-*")):
+        for run in finished:
             data = prepared_data(OmegaConf.load(run / "config.yaml"))
             source = data.source
-            if not kinds:
-                kinds = Pool(source.seed, source.cache_dir).ensure(source.pool)["kind"].tolist()
-            split = f"{source.seed} {source.split_seed} {source.sizes}"
+            pool = (source.seed, source.pool)
+            if pool not in kinds:
+                table = Pool(source.seed, source.cache_dir).ensure(source.pool)
+                kinds[pool] = table["kind"].tolist()
+            split = f"{pool} {source.split_seed} {source.sizes}"
             if split not in near:
-                near[split] = likeness(data, kinds)
+                near[split] = likeness(data, kinds[pool])
                 if len(near) == 1:
-                    _show(near[split], kinds)
+                    _show(near[split], kinds[pool])
             student = load_student(run / "student").eval()
-            for name, value in by_pattern(student, data, kinds, near[split]).items():
+            for name, value in by_pattern(student, data, kinds[pool], near[split]).items():
                 rows[name].append(value)
-        if rows:
-            print(f"| {folder.name} | SRCC |\n|---|---|")
+        print(f"| {method} | SRCC |\n|---|---|")
         for name, values in rows.items():
             mean, half = mean_interval(values)
             print(f"| {name} | {mean:.3f} ± {half:.3f} |")

@@ -85,6 +85,12 @@ def test_an_error_counts_all_problems_and_shows_the_first_ones():
     assert "has 1 problem " in str(ManifestError(problems[:1]))
 
 
+def test_problems_of_other_columns_or_of_the_whole_file_are_not_alike():
+    columns = [Problem(Path("m.csv"), 1, f"dense_{i:02d} is infinite") for i in range(5)]
+    whole = [Problem(Path("m.csv"), None, f"has no column {name!r}") for name in "abcde"]
+    assert len(str(ManifestError([*columns, *whole])).splitlines()) == 11
+
+
 def test_rows_that_have_the_same_problem_are_not_all_spelt_out():
     bad = [Problem(Path("m.csv"), row, f"label 'good{row}' is no number") for row in range(1, 61)]
     other = Problem(Path("m.csv"), 7, "id is empty")

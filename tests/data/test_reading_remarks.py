@@ -84,3 +84,15 @@ def test_a_report_names_such_clips_by_their_headers(clip):
     assert note.startswith("2 of 2 clips are short, of few frames or enlarged (32x16.mp4: a single")
     one = InputSpec(num_frames=1, frame_size=126, fit="fragments", audio=False, text_fields=())
     assert reading_notes(paths[1:], one) == []
+    (note,) = reading_notes(paths, FRAGMENTS, alike=True)
+    assert note == "every clip: a single frame; 32×16 pixels, enlarged to 126"
+    assert reading_notes([], FRAGMENTS, alike=True) == []
+
+
+def test_clips_of_one_name_in_several_folders_are_counted(clip, tmp_path):
+    paths = []
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        paths.append(clip(32, 16).rename(tmp_path / folder / "0.mp4"))
+    (note,) = reading_notes(paths, FRAGMENTS)
+    assert note.startswith("3 of 3 clips are short")

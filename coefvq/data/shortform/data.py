@@ -58,7 +58,7 @@ class Shortform:
             the splits, or a negative seed.
     """
 
-    files_are_alike = True  # none is short, enlarged or HDR: reports need not look for such
+    files_are_alike = True  # in length, size and colours: reports look at one of them
 
     def __init__(
         self,
