@@ -54,8 +54,7 @@ def words_for_hydra(arguments: Sequence[str]) -> list[str]:
     words = list(arguments)
     if "--" in words:
         place = words.index("--")
-        escaped = [word.replace('"', '\\"') for word in words[place + 1 :]]
-        listed = ",".join(f'"{word}"' for word in escaped)
+        listed = ",".join(map(quoted, words[place + 1 :]))
         words = [*words[:place], f"overrides=[{listed}]"]
     parser = OverridesParser.create()
     for place, word in enumerate(words):
@@ -64,7 +63,7 @@ def words_for_hydra(arguments: Sequence[str]) -> list[str]:
             continue
         key, _, value = word.partition("=")
         if _needs_quotes(value) and _is_there(value):
-            words[place] = f'{key}="{value}"'
+            words[place] = f"{key}={quoted(value)}"
             continue
         try:
             parser.parse_override(word)
@@ -74,6 +73,16 @@ def words_for_hydra(arguments: Sequence[str]) -> list[str]:
                 "spaces in it into quotes, for instance 'key=\"a=b\"'"
             ) from None
     return words
+
+
+def quoted(text: str) -> str:
+    r"""Text in double quotes, as Hydra reads it: backslashes count only where a quote follows.
+
+    >>> print(quoted('say "x"'))
+    "say \"x\""
+    """
+    text = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", text) + '"'
 
 
 def _needs_quotes(value: str) -> bool:
@@ -132,4 +141,4 @@ def sentence_of(error: Exception) -> str:
     return " ".join(text.split())
 
 
-__all__ = ["one_sentence", "sentence_of", "start", "words_for_hydra"]
+__all__ = ["one_sentence", "quoted", "sentence_of", "start", "words_for_hydra"]

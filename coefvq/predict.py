@@ -5,7 +5,6 @@ A quality model also compares two files: `compare=a.mp4,b.mp4`.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -110,7 +109,7 @@ def _score(
 ) -> Iterator[dict[str, Any]]:
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import collate
-    from coefvq.data.reading_remarks import end_remark, reading_remarks
+    from coefvq.data.reading_remarks import reading_remarks
 
     reader, samples, problems = served.reader(), [], {}
     for clip in clips:
@@ -124,13 +123,11 @@ def _score(
         columns = score_columns(logits, served.task, served.threshold, calibration)
     if served.task.kind == "regression":
         paths = {clip.id: clip.path for clip in clips}
-        remarks = [
-            reading_remarks(paths[s.id], served.inputs, int(s.frame_mask.sum())) for s in samples
+        unit = [None] * len(samples) if calibration is None else columns.get("score", [])
+        columns["remarks"] = [
+            reading_remarks(paths[s.id], served.inputs, int(s.frame_mask.sum()), percent=percent)
+            for s, percent in zip(samples, unit, strict=True)
         ]
-        if samples and calibration is not None:
-            ends = map(end_remark, columns["score"])
-            remarks = ["; ".join(filter(None, both)) for both in zip(remarks, ends, strict=True)]
-        columns["remarks"] = remarks
     place = {sample.id: i for i, sample in enumerate(samples)}
     for clip in clips:
         values = {k: v[place[clip.id]] for k, v in columns.items()} if clip.id in place else {}
@@ -207,14 +204,14 @@ def listed(word: str) -> str:
     """
     name, _, value = word.partition("=")
     if name in ("query_text", "candidate_text") and value not in ("", "null"):
-        return word if _is_hydras(word) else f'{name}="{_escaped(value)}"'
+        return word if _is_hydras(word) else f"{name}={launch.quoted(value)}"
     if name != "compare" or value == "null":
         return word
     if value.startswith("[") and value.endswith("]"):
         if {"'", '"'} & set(value):
             return word
         value = value[1:-1]
-    files = ",".join('"' + part.replace('"', '\\"') + '"' for part in value.split(","))
+    files = ",".join(map(launch.quoted, value.split(",")))
     return f"compare=[{files}]"
 
 
@@ -229,12 +226,6 @@ def _is_hydras(word: str) -> bool:
     except HydraException:
         return False
     return isinstance(value, (dict, QuotedString))
-
-
-def _escaped(text: str) -> str:
-    """Text between double quotes: backslashes count where a quote follows, and nowhere else."""
-    text = re.sub(r'(\\*)"', r'\1\1\\"', text)
-    return re.sub(r"(\\+)$", r"\1\1", text)
 
 
 @hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name="predict")

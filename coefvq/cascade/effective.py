@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
-
 import numpy as np
 
 from coefvq.cascade.arrays import Array
+from coefvq.evaluation.intervals import wilson
 
 
 def kish(weight: Array) -> float:
@@ -56,11 +54,3 @@ def weighted_interval(
     upper = min(kish(weight), effective_clips(weight, values, lost=float(weight.max())))
     one, other = (wilson(share, 1 / (1 / n + unseen), confidence) for n in (lower, upper))
     return one[0], other[1]
-
-
-def wilson(rate: float, n: float, confidence: float) -> tuple[float, float]:
-    """Wilson's interval of a share of n clips; n may be a fraction."""
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)

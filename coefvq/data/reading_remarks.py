@@ -14,7 +14,13 @@ ENLARGED = 1.25
 """From this factor on a picture that is enlarged is worth a word: scaling up blurs."""
 
 
-def reading_remarks(path: str | Path, inputs: InputSpec, frames: int | None = None) -> str:
+def reading_remarks(
+    path: str | Path,
+    inputs: InputSpec,
+    frames: int | None = None,
+    *,
+    percent: float | None = None,
+) -> str:
     """Say what a score of this clip has to be read with.
 
     Args:
@@ -22,36 +28,29 @@ def reading_remarks(path: str | Path, inputs: InputSpec, frames: int | None = No
         inputs: how.
         frames: different frames that were found in it, of the `inputs.num_frames` asked for; None:
             as many as the header says that there are.
+        percent: the score, from 0 to 100, where it has that unit: ends of the scale are remarked.
 
     Returns:
         For instance `"a single frame; 32×16 pixels, enlarged to 126"`; empty where all is as usual.
     """
     said = []
+    found, seconds, size = from_header(path, _length_and_size) or (None, None, None)
     if frames is None:
-        frames = min(from_header(path, _frames) or inputs.num_frames, inputs.num_frames)
+        frames = min(found or inputs.num_frames, inputs.num_frames)
     if frames == 1 < inputs.num_frames:
         said.append("a single frame")
     elif 2 * frames <= inputs.num_frames:
         said.append(f"{frames} frames where {inputs.num_frames} are read")
-    seconds = from_header(path, _seconds) if inputs.motion_frames else None
-    if seconds is not None and seconds < inputs.motion_seconds:
+    if inputs.motion_frames and seconds is not None and seconds < inputs.motion_seconds:
         chunk = f"a chunk of {inputs.motion_seconds:g} s"
         said.append(f"{seconds:.2g} s, shorter than {chunk}: its last picture is repeated")
-    if size := from_header(path, _size):
+    if size is not None:
         side = max(size) if inputs.fit == "letterbox" else min(size)
         if side * ENLARGED < inputs.frame_size:
             said.append(f"{size[0]}×{size[1]} pixels, enlarged to {inputs.frame_size}")
+    if percent is not None and not 0 < percent < 100:
+        said.append("at the end of the scale, where scores are not told apart")
     return "; ".join(said)
-
-
-def end_remark(percent: float) -> str:
-    """What to say of a score at an end of the scale, beyond what its unit was fitted on.
-
-    >>> end_remark(0.0), end_remark(37.5)
-    ('at the end of the scale, where scores are not told apart', '')
-    """
-    inside = 0 < percent < 100
-    return "" if inside else "at the end of the scale, where scores are not told apart"
 
 
 def reading_notes(
@@ -98,18 +97,21 @@ def remarks_note(found: Mapping[str, str], total: int) -> str | None:
     )
 
 
-def _frames(stream: Any) -> int | None:
-    """Their number as the header says it, or by length and rate; None where it says neither."""
-    if stream is None or stream.frames:
-        return None if stream is None else int(stream.frames)
+def _length_and_size(
+    stream: Any,
+) -> tuple[int | None, float | None, tuple[int, int] | None] | None:
+    """Frames, seconds, and width and height, as one look at the header finds them."""
+    if stream is None:
+        return None
     seconds, rate = _seconds(stream), stream.average_rate
-    return None if seconds is None or not rate else max(1, round(seconds * float(rate)))
+    frames = int(stream.frames) or None
+    if frames is None and seconds is not None and rate:
+        frames = max(1, round(seconds * float(rate)))
+    return frames, seconds, _size(stream)
 
 
 def _seconds(stream: Any) -> float | None:
     """Length as the header says it; None where it does not."""
-    if stream is None:
-        return None
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     whole = stream.container.duration  # in microseconds
@@ -118,10 +120,10 @@ def _seconds(stream: Any) -> float | None:
 
 def _size(stream: Any) -> tuple[int, int] | None:
     """Width and height as stored; None where the header does not say them."""
-    context = None if stream is None else stream.codec_context
+    context = stream.codec_context
     if context is None or not context.width or not context.height:
         return None
     return context.width, context.height
 
 
-__all__ = ["ENLARGED", "end_remark", "reading_notes", "reading_remarks", "remarks_note"]
+__all__ = ["ENLARGED", "reading_notes", "reading_remarks", "remarks_note"]

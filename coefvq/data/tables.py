@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,15 @@ def read_table(file: str | Path, cache_dir: str | Path | None = None) -> Table:
         ) from error
 
 
+def other_separator(header: Sequence[str]) -> str | None:
+    """What a header that should have been split at commas is separated by; None: it was.
+
+    >>> other_separator(["id;path"]), other_separator(["id", "path"])
+    (';', None)
+    """
+    return next((c for c in ";\t|" if len(header) == 1 and c in header[0]), None)
+
+
 def _read_file(file: Path, cache_dir: str | Path | None) -> Table:
     import datasets
 
@@ -97,7 +106,7 @@ def _read_file(file: Path, cache_dir: str | Path | None) -> Table:
         if header[:1] == [""]:
             header = header[1:]
             options["usecols"] = header
-        if len(header) == 1 and (other := next((c for c in ";\t|" if c in header[0]), None)):
+        if other := other_separator(header):
             raise ValueError(f"its columns are separated by {other!r}, and a CSV's are by commas")
         if repeated := sorted({name for name in header if header.count(name) > 1}):
             raise ValueError(f"its columns {repeated} appear more than once")
@@ -180,4 +189,4 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-__all__ = ["FORMATS", "Table", "read_table"]
+__all__ = ["FORMATS", "Table", "other_separator", "read_table"]

@@ -32,6 +32,7 @@ import pandas
 
 from coefvq.data.clip_list import VIDEO_SUFFIXES
 from coefvq.data.splits import hash_split
+from coefvq.data.tables import other_separator
 from coefvq.data.vqa_labels import SETS, VqaSet, read_labels
 from coefvq.files import replacing
 
@@ -116,12 +117,6 @@ def make_manifest(
     return table
 
 
-def _check_separator(table: pandas.DataFrame, file: Path) -> None:
-    header = str(table.columns[0])
-    if len(table.columns) == 1 and (other := next((c for c in ";\t|" if c in header), None)):
-        raise ValueError(f"{file} has its columns separated by {other!r}; save it with commas")
-
-
 def _columns(table: pandas.DataFrame, spec: VqaSet, file: Path) -> pandas.DataFrame:
     """The columns of a manifest, as text."""
     plain = {_plain(str(column)): column for column in table.columns}
@@ -132,7 +127,10 @@ def _columns(table: pandas.DataFrame, spec: VqaSet, file: Path) -> pandas.DataFr
     chosen = {"id": first(spec.name), "label": first(spec.score), "label_std": first(spec.spread)}
     for name, wanted in (("id", spec.name), ("label", spec.score)):
         if chosen[name] is None:
-            _check_separator(table, file)
+            if other := other_separator([str(column) for column in table.columns]):
+                raise ValueError(
+                    f"{file} has its columns separated by {other!r}; save it with commas"
+                )
             raise ValueError(
                 f"{file} has no column {' or '.join(wanted)}, which labels of {spec.title} have; "
                 f"its columns are {', '.join(map(str, table.columns))}"

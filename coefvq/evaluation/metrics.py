@@ -192,9 +192,19 @@ def _macro(columns: list[Column], metric: Callable[[Tensor, Tensor], Tensor]) ->
 
 
 def _recall_at_precision(probability: Tensor, truth: Tensor) -> Tensor:
-    # In float32, to which the result is brought, a share may be a little less than itself.
-    least = MIN_PRECISION - 1e-6
-    return binary_recall_at_fixed_precision(probability, truth, min_precision=least)[0]
+    return recall_at(MIN_PRECISION, probability, truth)[0]
+
+
+def recall_at(precision: float, probability: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest recall of any threshold that has a precision, and that threshold.
+
+    Args:
+        precision: met exactly counts: torchmetrics compares in float32, where .9 is less than .9.
+        probability: (N,) float.
+        truth: (N,) int, 0 or 1.
+    """
+    least = precision - 1e-6
+    return binary_recall_at_fixed_precision(probability, truth, min_precision=least)
 
 
 def _f1(column: Column) -> float:

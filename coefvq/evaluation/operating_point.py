@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,6 +10,8 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from coefvq.evaluation.intervals import wilson
 
 MIN_TAKEN = 20
 """A precision that fewer validation examples speak of is doubted."""
@@ -61,7 +62,7 @@ class OperatingPoint:
         """
         if not self.taken:
             return None
-        return _wilson(self.val_precision, self.taken)
+        return wilson(self.val_precision, self.taken, 0.95)
 
     @property
     def doubt(self) -> str | None:
@@ -72,7 +73,7 @@ class OperatingPoint:
         the test examples, which did not choose it, speak against it: their interval ends below.
         """
         if self.test_taken and self.test_precision is not None:
-            low, high = _wilson(self.test_precision, self.test_taken)
+            low, high = wilson(self.test_precision, self.test_taken, 0.95)
             if high < self.precision:
                 return (
                     f"the threshold for a precision of {100 * self.precision:g}% was chosen on "
@@ -168,14 +169,6 @@ def choose_operating_point(
         val_recall=float(hits[k] / positives),
         taken=k + 1,
     )
-
-
-def _wilson(p: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    z = 1.959964
-    middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    whole = 1 + z * z / n
-    return max(0.0, (middle - reach) / whole), min(1.0, (middle + reach) / whole)
 
 
 def _platt(logits: Tensor, truth: Tensor) -> tuple[float, float]:

@@ -8,13 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_average_precision,
-    binary_recall_at_fixed_precision,
-)
+from torchmetrics.functional.classification import binary_average_precision
 
-ROUNDING = 1e-6
-"""Precisions are compared in float32, where nine of ten are less than .9."""
+from coefvq.evaluation.metrics import recall_at
 
 PRECISIONS = (0.8, 0.9, 0.95)
 """Where recall is read, as MatchLM2Lite (arXiv 2606.14786) does."""
@@ -66,9 +62,7 @@ def pair_metrics(
     for precision in PRECISIONS:
         recall, cut = math.nan, math.inf
         if both:
-            found = binary_recall_at_fixed_precision(
-                probability, truth, min_precision=precision - ROUNDING
-            )
+            found = recall_at(precision, probability, truth)
             recall, cut = float(found[0]), float(found[1])
         cuts[precision] = (recall, cut)
     by_name: dict[str, dict[str, float]] = {}

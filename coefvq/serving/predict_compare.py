@@ -87,7 +87,7 @@ def compare_files(
     """
     from coefvq.data.media import UnreadableClip
     from coefvq.data.reader import collate
-    from coefvq.data.reading_remarks import end_remark, reading_remarks
+    from coefvq.data.reading_remarks import reading_remarks
     from coefvq.modules.pretrained import load_metadata
     from coefvq.serving.served_model import load_served, read_interface
     from coefvq.students.load import takes_pairs
@@ -112,7 +112,7 @@ def compare_files(
             "data.label_range and enough validation clips"
         )
     served = load_served(model).to(device)
-    reader, raw, remarks = served.reader(), [], []
+    reader, raw, frames = served.reader(), [], []
     for path in files:
         try:
             # One at a time: then a file's score is to the bit what it gets in any comparison.
@@ -122,14 +122,13 @@ def compare_files(
                 f"compare={path} cannot be read: {error.reason}; give a video file"
             ) from error
         raw.append(float(served.logits(collate([sample]))))
-        frames = int(sample.frame_mask.sum())
-        remarks.append(reading_remarks(path, served.inputs, frames))
+        frames.append(int(sample.frame_mask.sum()))
     scores = np.array(raw)
     low, high = calibration.interval(scores)
     percent, words = calibration.percent(scores), calibration.words(scores)
     remarks = [
-        "; ".join(filter(None, (remark, end_remark(score))))
-        for remark, score in zip(remarks, percent, strict=True)
+        reading_remarks(path, served.inputs, count, percent=float(score))
+        for path, count, score in zip(files, frames, percent, strict=True)
     ]
     first, second = (
         ScoreLine(str(file), float(score), float(least), float(most), word, remark)

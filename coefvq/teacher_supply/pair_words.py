@@ -6,6 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from coefvq.teacher_supply.numbers import is_number
+
 
 def check_frames(cfg: DictConfig) -> None:
     """Refuse a split of frames that would change nothing.
@@ -46,7 +48,7 @@ def check_pretraining(words: Any) -> None:
             raise ValueError(
                 f"teacher.pretraining.{key} is a whole number from {least}, got {words[key]!r}"
             )
-    if not isinstance(words.lr, (int, float)) or isinstance(words.lr, bool) or words.lr <= 0:
+    if not is_number(words.lr, 0.0, 1e9) or words.lr == 0:
         raise ValueError(f"teacher.pretraining.lr is a number above 0, got {words.lr!r}")
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from coefvq.teacher_supply.members import member_config, member_words, weighting_word
+from coefvq.teacher_supply.numbers import is_number
 from coefvq.teacher_supply.pair_words import check_frames, check_pretraining
 
 _FEATURE_LOSSES = {
@@ -57,7 +58,7 @@ def check_teacher_words(cfg: DictConfig) -> None:
                 words, last = "true", "false"
             raise ValueError(f"teacher.{key} is {words} or {last}, got {value!r}")
     baseline = teacher.get("baseline")
-    if baseline is not None and not _is_number(baseline, -1.0, 1.0):
+    if baseline is not None and not is_number(baseline, -1.0, 1.0):
         raise ValueError(
             f"teacher.baseline={baseline} is no value of the metric that the teacher is scored by; "
             "give a number up to 1, such as the f1 (regression: srcc) of a run without a teacher"
@@ -232,7 +233,7 @@ def _check_ensemble(cfg: DictConfig) -> None:
         )
     if weights is not None:
         listed = OmegaConf.is_list(weights)
-        if not listed or not all(_is_number(w, 0.0, float("inf")) for w in weights):
+        if not listed or not all(is_number(w, 0.0, float("inf")) for w in weights):
             raise ValueError(
                 f"teacher.weights is a list of numbers from 0, one for each member, got {weights}"
             )
@@ -272,11 +273,6 @@ def _nobody(batch: Any) -> Any:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object, low: float, high: float) -> bool:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return good and low <= float(value) <= high  # type: ignore[arg-type]
 
 
 __all__ = ["check_teacher_task", "check_teacher_words", "term_of_features", "views_needed"]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from coefvq.cascade.effective import effective_clips, weighted_interval, wilson
+from coefvq.cascade.effective import effective_clips, weighted_interval
+from coefvq.evaluation.intervals import wilson
 
 
 def test_equal_weights_are_worth_what_they_count_and_give_wilsons_interval():

@@ -1,6 +1,5 @@
 """The study of real scores: it runs, and its figures are not nonsense."""
 
-import importlib.util
 import math
 import re
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT.parent / "shared/data/konvid_features/konvid1k_features.parquet"
@@ -16,10 +16,7 @@ TABLE = ROOT.parent / "shared/data/konvid_features/konvid1k_features.parquet"
 
 @pytest.fixture(scope="module")
 def script():
-    path = ROOT / "recipes/studies/konvid_features.py"
-    spec = importlib.util.spec_from_file_location("konvid_features", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("studies/konvid_features.py")
     module.STEPS, module.MEMBERS = 40, 2
     return module
 

@@ -1,24 +1,19 @@
 """The study of look-alikes: on one small run, whose report has the same SRCC."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from scripts import load_script
 
 from coefvq import pipeline
 
 
 @pytest.fixture(scope="module")
 def script():
-    path = Path(__file__).resolve().parents[2] / "recipes/studies/quality_by_pattern.py"
-    spec = importlib.util.spec_from_file_location("quality_by_pattern", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("studies/quality_by_pattern.py")
 
 
 def test_it_says_how_alike_clips_are_and_scores_every_student(script, small, tmp_path, capsys):

@@ -1,12 +1,10 @@
 """The study of repeated scores: on two clips, and a student that is not quite itself in bf16."""
 
-import importlib.util
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
 import torch
+from scripts import load_script
 
 from coefvq.evaluation.score_calibration import calibrate_scores
 from coefvq.modules.fragments import FragmentConfig
@@ -17,10 +15,7 @@ from coefvq.types import InputSpec
 
 @pytest.fixture(scope="module")
 def script():
-    path = Path(__file__).resolve().parents[2] / "recipes/studies/same_score.py"
-    spec = importlib.util.spec_from_file_location("same_score", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("studies/same_score.py")
     module.RUNS = 2
     return module
 

@@ -1,7 +1,6 @@
 """What the examples of recipes/serving say where they cannot run, and how load.py counts."""
 
 import asyncio
-import importlib.util
 import os
 import re
 import runpy
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 pytest.importorskip("httpx")
 
@@ -38,10 +38,7 @@ def test_a_missing_extra_is_one_sentence(app, hidden, extra, monkeypatch, capsys
 
 @pytest.fixture(scope="module")
 def load():
-    spec = importlib.util.spec_from_file_location("load_of_serving", SERVING / "load.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("serving/load.py")
 
 
 class Full(BaseHTTPRequestHandler):

@@ -19,6 +19,8 @@ def made(**words):
         ([made(clips=1)], r"pretraining\.clips is a whole number from 2, got 1"),
         ([made(lr=0)], r"pretraining\.lr is a number above 0, got 0"),
         ([made(lr=-1)], r"pretraining\.lr is a number above 0, got -1"),
+        ([made(lr="nan")], r"pretraining\.lr is a number above 0, got nan"),
+        ([made(lr="inf")], r"pretraining\.lr is a number above 0, got inf"),
         (["teacher.model.frame_split=static"], r"static changes nothing: twice .*below 16"),
     ],
 )

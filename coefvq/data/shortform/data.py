@@ -95,15 +95,13 @@ class Shortform:
         self.label_noise = label_noise
         self.seed = seed
         self.split_seed = split_seed
-        held_out = val + test if self._grouped else 0
-        if pool is None:
-            pool = make.pool_for(needed, held_out, seed)
-        elif make.pool_for(needed, held_out, seed) > pool:
+        least = make.pool_for(needed, val + test, seed) if self._grouped else needed
+        if pool is not None and pool < least:
             raise ValueError(
-                f"data.pool={pool} has fewer than the {held_out} clips of their own content that "
+                f"data.pool={pool} has fewer than the {val + test} clips of their own content that "
                 "val and test add up to; raise it or ask for fewer"
             )
-        self.pool = pool
+        self.pool = pool or least
         self.cache_dir = cache_dir
 
     @property
